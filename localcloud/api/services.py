@@ -1,0 +1,36 @@
+"""The AWS services that this cloud answers for, and moto's records of them."""
+
+from __future__ import annotations
+
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.cloudwatch.responses import CloudWatchResponse
+from moto.core.base_backend import BackendDict
+from moto.elbv2.responses import ELBV2Response
+from moto.iam.responses import IamResponse
+from moto.ssm.responses import SimpleSystemManagerResponse
+from moto.sts.responses import TokenResponse
+
+from localcloud.api import ec2
+from localcloud.api.registry import Service
+
+SERVICES: dict[str, Service] = {
+    "ec2": ec2.SERVICE,
+    "autoscaling": Service("autoscaling", AutoScalingResponse),
+    "elasticloadbalancing": Service("elbv2", ELBV2Response),
+    "iam": Service("iam", IamResponse),
+    "sts": Service("sts", TokenResponse),
+    "ssm": Service("ssm", SimpleSystemManagerResponse),
+    "monitoring": Service("cloudwatch", CloudWatchResponse),
+}
+"""By the name that requests are signed for."""
+
+
+def install() -> None:
+    """Put our corrections into moto; the second time does nothing."""
+    for service in SERVICES.values():
+        service.install()
+
+
+def forget_everything() -> None:
+    """Empty all of moto's records."""
+    BackendDict.reset()
