@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from localcloud.api import ec2, registry, services
+from localcloud.api import access, ec2, registry, services
 from localcloud.api.machine import BaseImageRecord, Machine, MachineError, NoMachine, StandInImage
 from localcloud.api.registry import AwsError
 from localcloud.api.server import Application, Server
@@ -30,6 +32,7 @@ class ControlPlane:
     """The API's records and the server that changes them.
 
     `lock` guards every record: the server holds it around each call, `state` and `groups` while they read or write.
+    `reboots` holds the instances that RebootInstances was called for, `busy` those whose image is being made.
 
     Args:
         settings: the cloud.
@@ -55,6 +58,9 @@ class ControlPlane:
         self.base = base
         self.machine = machine
         self.lock = threading.RLock()
+        self.reboots: set[str] = set()
+        self.busy: set[str] = set()
+        self.credentials = access.CredentialStore(self)
         self._host = host or settings.gateway
         self._port = settings.api_port if port is None else port
         self._server: Server | None = None
@@ -68,6 +74,15 @@ class ControlPlane:
     def url(self) -> str:
         """The endpoint, once started."""
         return f"http://{self._host}:{self._server.port if self._server else self._port}"
+
+    @contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Let other calls in while this one, which holds the lock once, waits for the machine."""
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
 
     def start(self) -> None:
         """Begin to answer calls.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import socket
 import threading
@@ -23,6 +24,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import run_wsgi_app
 
 from localcloud.api import access
+from localcloud.api.modelled import is_modelled
 from localcloud.api.registry import AwsError, Service, unsupported
 
 if TYPE_CHECKING:
@@ -74,17 +76,17 @@ class Application:
         envelope = _open(environ, body)
         service = self._services.get(envelope.signing_name)
         try:
-            service = self._admit(envelope, service)
+            service = self._admit(envelope, service, body)
         except ServiceException as error:
             status, headers, text = render_error(service, envelope, error)
             start_response(status, headers)
             return [text]
-        with self._plane.lock, access.calling(envelope.access_key):
+        with self._plane.lock:
             content, status, answer_headers = run_wsgi_app(self._moto, environ, buffered=True)
         start_response(status, list(answer_headers))
         return content
 
-    def _admit(self, envelope: Envelope, service: Service | None) -> Service:
+    def _admit(self, envelope: Envelope, service: Service | None, body: bytes) -> Service:
         region = self._plane.settings.region
         if not envelope.signing_name:
             raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token")
@@ -106,9 +108,26 @@ class Application:
             raise AwsError(
                 "InvalidAction", f"The action {envelope.action or '(none)'} is not valid for this web service."
             ) from error
-        if not service.knows(envelope.action):
+        if not service.knows(envelope.action) or not is_modelled(service.name, envelope.action):
             raise unsupported(f"{service.name} {envelope.action}")
+        with self._plane.lock:
+            access.check(
+                self._plane,
+                envelope.access_key,
+                envelope.session_token,
+                envelope.signing_name,
+                envelope.action,
+                _json(body) if "json" in envelope.content_type else {},
+            )
         return service
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _open(environ: WSGIEnvironment, body: bytes) -> Envelope:

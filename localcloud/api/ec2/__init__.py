@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from localcloud.api.ec2 import images, network
+from localcloud.api.ec2 import images, instance_types, instances, network, templates, volumes
 from localcloud.api.ec2.service import SERVICE, backend
 
 if TYPE_CHECKING:
     from localcloud.api import ControlPlane
 
-__all__ = ["SERVICE", "backend", "furnish"]
+__all__ = ["SERVICE", "backend", "furnish", "images", "instance_types", "instances", "network", "templates", "volumes"]
 
 
 def furnish(plane: ControlPlane) -> None:

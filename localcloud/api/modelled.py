@@ -1,0 +1,59 @@
+"""Which actions the local cloud answers. What changes something and is not listed here is refused, never ignored.
+
+Questions (`Describe…`, `Get…`, `List…`) are answered wherever moto can: of what nobody can make, there is nothing to list.
+"""
+
+from __future__ import annotations
+
+QUESTIONS = ("Describe", "Get", "List", "Search", "Lookup")
+
+ACTIONS: dict[str, frozenset[str]] = {
+    "ec2": frozenset(
+        """
+        RunInstances StartInstances StopInstances RebootInstances TerminateInstances ModifyInstanceAttribute
+        ModifyInstanceMetadataOptions AssociateIamInstanceProfile DisassociateIamInstanceProfile
+        ReplaceIamInstanceProfileAssociation CreateTags DeleteTags
+        CreateImage DeregisterImage CreateSnapshot DeleteSnapshot
+        CreateVolume DeleteVolume AttachVolume DetachVolume
+        CreateSecurityGroup DeleteSecurityGroup ModifySecurityGroupRules
+        AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress
+        RevokeSecurityGroupIngress RevokeSecurityGroupEgress
+        UpdateSecurityGroupRuleDescriptionsIngress UpdateSecurityGroupRuleDescriptionsEgress
+        CreateKeyPair ImportKeyPair DeleteKeyPair
+        CreateLaunchTemplate CreateLaunchTemplateVersion ModifyLaunchTemplate DeleteLaunchTemplate
+        DeleteLaunchTemplateVersions CreateSubnet DeleteSubnet
+        """.split()
+    ),
+    "autoscaling": frozenset(
+        """
+        CreateAutoScalingGroup UpdateAutoScalingGroup DeleteAutoScalingGroup SetDesiredCapacity SetInstanceHealth
+        TerminateInstanceInAutoScalingGroup AttachLoadBalancerTargetGroups DetachLoadBalancerTargetGroups
+        CreateOrUpdateTags DeleteTags PutScalingPolicy DeletePolicy EnableMetricsCollection DisableMetricsCollection
+        SetInstanceProtection SuspendProcesses ResumeProcesses
+        """.split()
+    ),
+    "elbv2": frozenset(
+        """
+        CreateLoadBalancer DeleteLoadBalancer ModifyLoadBalancerAttributes SetSecurityGroups
+        CreateTargetGroup ModifyTargetGroup ModifyTargetGroupAttributes DeleteTargetGroup
+        RegisterTargets DeregisterTargets CreateListener ModifyListener DeleteListener AddTags RemoveTags
+        """.split()
+    ),
+    "iam": frozenset(
+        """
+        CreateRole UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy DeleteRole TagRole UntagRole
+        PutRolePolicy DeleteRolePolicy AttachRolePolicy DetachRolePolicy
+        CreatePolicy CreatePolicyVersion SetDefaultPolicyVersion DeletePolicyVersion DeletePolicy TagPolicy UntagPolicy
+        CreateInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile
+        TagInstanceProfile UntagInstanceProfile CreateServiceLinkedRole DeleteServiceLinkedRole
+        """.split()
+    ),
+    "ssm": frozenset("PutParameter DeleteParameter DeleteParameters AddTagsToResource RemoveTagsFromResource".split()),
+    "sts": frozenset("AssumeRole".split()),
+    "cloudwatch": frozenset("PutMetricAlarm DeleteAlarms TagResource UntagResource".split()),
+}
+
+
+def is_modelled(service: str, action: str) -> bool:
+    """Whether the local cloud answers the action truthfully."""
+    return action.startswith(QUESTIONS) or action in ACTIONS.get(service, frozenset())
