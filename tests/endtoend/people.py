@@ -1,0 +1,82 @@
+"""People who use the service through the load balancer: a browser's cookies and redirects, without the browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+
+TIMEOUT = 15
+
+
+@dataclass
+class Person:
+    """Somebody with a cookie jar.
+
+    Args:
+        url: the service's page, with the slash at the end.
+    """
+
+    url: str
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def get(self, path: str = "", **headers: str) -> requests.Response:
+        """GET a path relative to the page, without following redirects."""
+        return self.session.get(self.url + path, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+
+    def begin_login(self) -> str:
+        """Ask to log in.
+
+        Returns:
+            The provider's address that the service sends to.
+        """
+        answer = self.get("login")
+        assert answer.status_code == 302, answer.status_code
+        return answer.headers["Location"]
+
+    def choose(self, authorize_url: str, who: str) -> str:
+        """Pick who to be on the provider's page.
+
+        Returns:
+            The callback's address.
+        """
+        answer = requests.post(authorize_url, data={"person": who}, timeout=TIMEOUT, allow_redirects=False)
+        assert answer.status_code == 302, answer.text
+        return answer.headers["Location"]
+
+    def follow(self, url: str) -> requests.Response:
+        """Open an address and follow redirects, as a browser does."""
+        return self.session.get(url, timeout=TIMEOUT, headers={"Accept": "text/html"})
+
+    def login(self, who: str) -> requests.Response:
+        """Log in through the provider.
+
+        Returns:
+            The page one ends on.
+        """
+        return self.follow(self.choose(self.begin_login(), who))
+
+    def memos(self) -> list[str]:
+        """The texts of all memos, newest first, over all pages."""
+        texts: list[str] = []
+        path = "memo"
+        for _ in range(100):
+            answer = self.get(path, Accept="application/json")
+            assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
+            body = answer.json()
+            texts += [memo["text"] for memo in body["memos"]]
+            following = body.get("next")
+            if not following:
+                return texts
+            path = f"memo?cursor={following}"
+        raise AssertionError("the list of memos has no end")
+
+    def write(self, text: str) -> requests.Response:
+        """Write a memo."""
+        return self.session.post(self.url + "memo", json={"text": text}, timeout=TIMEOUT, allow_redirects=False)
+
+
+def query(url: str) -> dict[str, str]:
+    """The parameters of an address."""
+    return {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}

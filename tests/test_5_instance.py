@@ -1,0 +1,97 @@
+"""Inside an instance of the fleet: what a program learns there is what it would learn on EC2, by the same code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from endtoend.stack import Run, Stack
+
+pytestmark = pytest.mark.e2e
+
+PROBE = r"""
+import json, pathlib, urllib.error, urllib.request
+import boto3, botocore.exceptions
+
+METADATA = "http://169.254.169.254/latest"
+
+def ask(path, token=None, **more):
+    headers = {"X-aws-ec2-metadata-token": token} if token else {}
+    request = urllib.request.Request(METADATA + path, headers=headers | more.pop("headers", {}), **more)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.read().decode()
+
+try:
+    ask("/meta-data/instance-id")
+    without_token = 200
+except urllib.error.HTTPError as error:
+    without_token = error.code
+token = ask("/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+keys = ("instance-id", "ami-id", "instance-type", "local-ipv4", "local-hostname", "mac", "placement/availability-zone",
+        "placement/region", "security-groups")
+known = {key: ask("/meta-data/" + key, token) for key in keys}
+settings = json.loads(pathlib.Path("/etc/memo/instance.json").read_text())
+session = boto3.Session(region_name=settings["region"])
+credentials = session.get_credentials()
+ssm = session.client("ssm", endpoint_url=settings["endpoint_url"] or None)
+
+def read(name):
+    try:
+        return bool(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+
+print(json.dumps({
+    "without token": without_token,
+    "known": known,
+    "user data": ask("/user-data", token)[:13],
+    "document": json.loads(ask("/dynamic/instance-identity/document", token)),
+    "credentials": credentials.method,
+    "session token": bool(credentials.token),
+    "app": [read(name) for name in settings["secrets"].values()],
+    "admin": read("/memo-server/admin/mysql-root-password"),
+    "caller": session.client("sts", endpoint_url=settings["endpoint_url"] or None).get_caller_identity()["Arn"],
+    "machine id": pathlib.Path("/etc/machine-id").read_text().strip(),
+    "host key": pathlib.Path("/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[1],
+}))
+"""
+
+
+def test_an_instance_finds_what_it_would_find_on_ec2(service: Stack, deployed: Run) -> None:
+    instance = service.instance("web-fleet")
+    seen = json.loads(service.ssh(instance, "/opt/memo/venv/bin/python", "-", script=PROBE))
+    assert seen["without token"] == 401
+    assert seen["known"]["instance-id"] == instance["InstanceId"] == seen["document"]["instanceId"]
+    assert seen["known"]["ami-id"] == instance["ImageId"]
+    assert seen["known"]["instance-type"] == instance["InstanceType"]
+    assert seen["known"]["local-ipv4"] == instance["PrivateIpAddress"]
+    assert seen["known"]["placement/availability-zone"] == instance["Placement"]["AvailabilityZone"]
+    assert seen["user data"] == "#cloud-config"
+    assert (seen["credentials"], seen["session token"]) == ("iam-role", True)
+    assert ":assumed-role/memo-server-web/" in seen["caller"]
+    assert set(seen["app"]) == {True}
+    assert seen["admin"] == "AccessDeniedException"
+
+
+def test_copies_have_their_own_identity(service: Stack, deployed: Run) -> None:
+    """Host keys and machine id differ between the fleet and the host it was baked like."""
+    question = "cat /etc/machine-id; sudo cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub"
+    answers = [service.ssh(service.instance(role), question).split() for role in ("web-fleet", "web-dev", "db-server")]
+    for values in zip(*answers, strict=True):
+        assert len(set(values)) == len(values)
+
+
+def test_image_holds_no_secret(service: Stack, deployed: Run) -> None:
+    """Secrets are in memory only: nothing under /etc, /opt or /var of a fleet instance holds one."""
+    instance = service.instance("web-fleet")
+    places = "/etc /opt/memo /var/log /var/lib/cloud"
+    look = f"for secret in /run/memo/secrets/*; do test -s $secret && grep -rlsF -f $secret {places}; done; true"
+    found = service.ssh(instance, "sudo", "sh", "-c", f"'{look}'")
+    assert found == ""
+
+
+def test_only_operators_keys_and_no_password(service: Stack, deployed: Run) -> None:
+    for role in ("web-fleet", "web-dev", "db-server"):
+        shadow = service.ssh(service.instance(role), "sudo cut -d: -f1,2 /etc/shadow").split()
+        with_password = [line for line in shadow if not line.split(":")[1].startswith(("!", "*"))]
+        assert with_password == []

@@ -1,0 +1,120 @@
+"""Every TCP port of every host, tried from outside the groups and from a web host."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from endtoend.people import Person
+from endtoend.ports import scan
+from endtoend.stack import NAME, Run, Stack
+from endtoend.waiting import until
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+pytestmark = pytest.mark.e2e
+
+FROM_OUTSIDE: dict[str, set[int]] = {"db": set(), "dev": set(), "fleet": set(), "load balancer": {80}}
+FROM_WEB: dict[str, set[int]] = {"db": {3306, 6379}, "dev": set(), "load balancer": {80}}
+
+
+@pytest.fixture(scope="module")
+def outsider(cloud: Stack, deployed: Run) -> Iterator[InstanceTypeDef]:
+    """An instance in the same network that is in none of the project's security groups."""
+    neighbour = cloud.instance("db-server")
+    group = cloud.ec2.create_security_group(
+        GroupName="outsider", Description="Nobody's friend", VpcId=neighbour["VpcId"]
+    )["GroupId"]
+    cloud.ec2.authorize_security_group_ingress(
+        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp=f"{cloud.settings.gateway}/32"
+    )
+    reservation = cloud.ec2.run_instances(
+        ImageId=neighbour["ImageId"],
+        InstanceType="t2.micro",
+        KeyName=neighbour["KeyName"],
+        SubnetId=neighbour["SubnetId"],
+        SecurityGroupIds=[group],
+        MinCount=1,
+        MaxCount=1,
+    )
+    instance = reservation["Instances"][0]
+    cloud.ec2.get_waiter("instance_running").wait(InstanceIds=[instance["InstanceId"]], WaiterConfig={"Delay": 1})
+
+    def answers() -> bool:
+        try:
+            socket.create_connection((instance["PrivateIpAddress"], 22), 1).close()
+        except OSError:
+            return False
+        return True
+
+    until(answers, "SSH on the outsider", timeout=60)
+    cloud.ssh(instance, "cloud-init", "status", "--wait")
+    yield instance
+    cloud.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    cloud.ec2.get_waiter("instance_terminated").wait(
+        InstanceIds=[instance["InstanceId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    cloud.ec2.delete_security_group(GroupId=group)
+
+
+def try_everything(stack: Stack, outsider: InstanceTypeDef) -> None:
+    """Scan from both places at once, and compare with what the security groups allow."""
+    fleet = stack.instance("web-fleet")
+    addresses = {
+        "db": stack.instance("db-server")["PrivateIpAddress"],
+        "dev": stack.instance("web-dev")["PrivateIpAddress"],
+        "load balancer": socket.gethostbyname(stack.load_balancer),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        outside = pool.submit(scan, stack, outsider, addresses | {"fleet": fleet["PrivateIpAddress"]})
+        web = pool.submit(scan, stack, fleet, addresses)
+        seen_outside, seen_web = outside.result(), web.result()
+    assert seen_outside == FROM_OUTSIDE
+    assert seen_web == FROM_WEB
+
+
+def until_ready(stack: Stack) -> None:
+    until(lambda: Person(stack.url).get("ready").status_code == 200, "MySQL and Redis again", timeout=180)
+
+
+def test_only_what_the_groups_allow_answers(service: Stack, outsider: InstanceTypeDef) -> None:
+    try_everything(service, outsider)
+
+
+def test_same_after_docker_restarted(service: Stack, outsider: InstanceTypeDef) -> None:
+    service.ssh(service.instance("db-server"), "sudo", "systemctl", "restart", "docker", timeout=180)
+    until_ready(service)
+    try_everything(service, outsider)
+
+
+def test_same_after_the_host_restarted(service: Stack, outsider: InstanceTypeDef) -> None:
+    database = service.instance("db-server")
+    # An instance reports itself running all through a reboot; the kernel's boot id tells two boots apart only on
+    # real hardware, so systemd's own start time is asked.
+    question = "systemctl show --property=UserspaceTimestampMonotonic init.scope; stat -c %Y /proc/1"
+    before = service.ssh(database, question)
+    service.ec2.reboot_instances(InstanceIds=[database["InstanceId"]])
+
+    def rebooted() -> bool:
+        try:
+            return service.ssh(database, question, timeout=15) != before
+        except AssertionError:
+            return False
+
+    until(rebooted, "DB-Server's reboot", timeout=120)
+    until_ready(service)
+    try_everything(service, outsider)
+
+
+def test_instances_carry_the_groups_they_should(service: Stack, deployed: Run) -> None:
+    groups = {
+        role: {group["GroupName"] for group in service.instance(role)["SecurityGroups"]}
+        for role in ("db-server", "web-dev", "web-fleet")
+    }
+    assert groups["db-server"] == {f"{NAME}-db"}
+    assert groups["web-fleet"] == {f"{NAME}-web"}
+    assert f"{NAME}-web" in groups["web-dev"]
