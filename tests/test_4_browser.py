@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from endtoend.stack import Stack
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +23,7 @@ def log_in(page: Page, url: str, name: str) -> None:
     expect(page.locator("#greeting")).to_be_visible()
 
 
-def card(page: Page, text: str) -> int:
+def count(page: Page, text: str) -> int:
     """How often a memo is on the page."""
     return page.locator("#memos .text").get_by_text(text, exact=True).count()
 
@@ -42,13 +42,13 @@ def test_a_person_writes_a_memo(service: Stack, new_page: Callable[[], Page], ar
     expect(page.locator("#greeting")).to_contain_text("이서연")
 
     # A run on a kept cloud finds the memo of the run before.
-    before = card(page, MEMO)
+    before = count(page, MEMO)
     page.locator("#text").fill(MEMO)
     page.locator("#new button[type=submit]").click()
     expect(page.locator("#memos .text").first).to_have_text(MEMO)
     page.reload()
     expect(page.locator("#memos .text").first).to_have_text(MEMO)
-    assert card(page, MEMO) == before + 1
+    assert count(page, MEMO) == before + 1
     page.screenshot(path=artefacts / "3-memo.png")
 
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_a_person_writes_a_memo(service: Stack, new_page: Callable[[], Page], ar
 
     other = new_page()
     log_in(other, service.url, "박지후")
-    assert card(other, MEMO) == 0
+    assert count(other, MEMO) == 0
     other.screenshot(path=artefacts / "5-another-person.png")
 
     page.locator("#logout").click()
@@ -71,7 +71,12 @@ def test_a_person_writes_a_memo(service: Stack, new_page: Callable[[], Page], ar
 def test_text_is_never_markup(service: Stack, new_page: Callable[[], Page]) -> None:
     page = new_page()
     shown: list[str] = []
-    page.on("dialog", lambda dialog: (shown.append(dialog.message), dialog.dismiss()))
+
+    def note(dialog: Dialog) -> None:
+        shown.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", note)
     log_in(page, service.url, "김민준")
     hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     page.locator("#text").fill(hostile)
