@@ -33,6 +33,7 @@ import argparse
 import base64
 import hashlib
 import hmac
+import logging
 import secrets
 import signal
 import socket
@@ -44,7 +45,7 @@ from urllib.parse import urlencode, urlsplit
 
 from flask import Flask, Response, jsonify, redirect, render_template, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 
@@ -73,6 +74,8 @@ PEOPLE: dict[str, str | None] = {
     "haeun": "최하은",
     "nameless": None,
 }
+
+_log = logging.getLogger(__name__)
 
 
 class NaverStandInError(RuntimeError):
@@ -393,6 +396,13 @@ def create_app(book: Book) -> Flask:
     return app
 
 
+class _Handler(WSGIRequestHandler):
+    """Logs what was asked, but not the query: codes and states stand there."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        _log.info("%s %s %s", self.command, urlsplit(self.path).path, code)
+
+
 class NaverStandIn:
     """The stand-in as a server in a thread.
 
@@ -443,7 +453,9 @@ class NaverStandIn:
                 f"see who does with: ss -ltnp 'sport = :{self.port}'"
             ) from error
         self.port = listener.getsockname()[1]
-        self._server = make_server(self.host, self.port, create_app(self.book), threaded=True, fd=listener.fileno())
+        self._server = make_server(
+            self.host, self.port, create_app(self.book), threaded=True, request_handler=_Handler, fd=listener.fileno()
+        )
         # werkzeug duplicates the descriptor it is given.
         listener.close()
         self._thread = threading.Thread(target=self._server.serve_forever, name="naver-standin", daemon=True)
@@ -484,6 +496,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         standin.start()
     except NaverStandInError as error:
