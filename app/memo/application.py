@@ -1,0 +1,102 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, redirect, request, url_for
+from flask_migrate import Migrate
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response
+
+from memo import api, cli, database, errors, health, logs, pages, security
+from memo.config import Settings
+from memo.memos import MemoStore
+from memo.models import db
+from memo.naver import NaverLogin
+from memo.serialization import OrjsonProvider
+from memo.services import Services
+from memo.sessions import LoginStore, SessionStore, connect
+from memo.users import UserStore
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_STATIC_MAX_AGE = 365 * 24 * 3600
+_BYTES_PER_CHARACTER = 12
+r"""The longest JSON spelling of one character: `\uD83D\uDC4B`; also that of a form, `%F0%9F%91%8B`."""
+_BODY_OVERHEAD = 1024
+
+
+class MemoFlask(Flask):
+    """Flask with our JSON."""
+
+    json_provider_class = OrjsonProvider
+
+
+def build(settings: Settings | None = None) -> Flask:
+    """Make the WSGI application; see `memo.create_app`."""
+    settings = settings or Settings.from_environment()
+    logs.configure(settings.log_level)
+    app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
+    limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        SQLALCHEMY_DATABASE_URI=database.url(settings),
+        SQLALCHEMY_ENGINE_OPTIONS=database.engine_options(settings),
+        MAX_CONTENT_LENGTH=limit,
+        MAX_FORM_MEMORY_SIZE=limit,
+        SEND_FILE_MAX_AGE_DEFAULT=_STATIC_MAX_AGE,
+    )
+    db.init_app(app)
+    Migrate(app, db, directory=str(MIGRATIONS), compare_type=True)
+
+    redis = connect(settings)
+    Services(
+        settings=settings,
+        redis=redis,
+        users=UserStore(db.session),
+        memos=MemoStore(db.session, settings.memo_max_characters),
+        sessions=SessionStore(
+            redis, settings.secret_key, settings.session_idle_seconds, settings.session_absolute_seconds
+        ),
+        logins=LoginStore(redis, settings.secret_key),
+        naver=NaverLogin(settings),
+    ).attach(app)
+
+    logs.init_app(app)
+    security.init_app(app)
+    errors.init_app(app)
+    for blueprint in (pages.blueprint, api.blueprint, health.blueprint):
+        app.register_blueprint(blueprint, url_prefix=settings.url_prefix or None)
+    if settings.url_prefix:
+        app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
+    app.cli.add_command(cli.migrate)
+    app.cli.add_command(cli.check)
+    _name_static_files_by_content(app)
+
+    if settings.trusted_proxies:
+        # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    return app
+
+
+def _without_slash() -> Response:
+    query = request.query_string.decode("ascii", "replace")
+    return redirect(url_for("pages.index") + (f"?{query}" if query else ""), 308)
+
+
+def _name_static_files_by_content(app: Flask) -> None:
+    """Add a hash to static files' addresses, so that they may be cached for ever and a new release is seen at once."""
+    folder = Path(app.static_folder or "")
+    hashes = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+    @app.url_defaults
+    def _add_hash(endpoint: str, values: dict[str, Any]) -> None:
+        if endpoint == "static" and values.get("filename") in hashes:
+            values.setdefault("v", hashes[values["filename"]])

@@ -1,0 +1,120 @@
+"""Every error, as a page for people and as problem+json (RFC 9457) for programs. One place for both.
+
+MySQL or Redis being down is a 503 with `Retry-After`, whichever view noticed it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, current_app, render_template, request, url_for
+from redis.exceptions import RedisError
+from sqlalchemy import exc
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+
+from memo.serialization import json_response
+from memo.services import services
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+_log = logging.getLogger(__name__)
+
+_DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+
+_WORDS = {
+    "mysql": ("The memos cannot be reached", "The database does not answer. Nothing is lost; try again in a moment."),
+    "redis": ("Log-ins cannot be checked", "The session store does not answer. Try again in a moment."),
+}
+
+
+class Problem(HTTPException):
+    """An answer with further members, for example the limit that was passed.
+
+    Args:
+        status: the HTTP status.
+        detail: a sentence for a person.
+        headers: further response headers.
+        members: further members of the JSON.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **members: object) -> None:
+        super().__init__(detail)
+        self.code = status
+        self.headers = headers or {}
+        self.members = members
+
+
+def prefers_json() -> bool:
+    """Whether the caller would rather have JSON than a page; a caller without preference would not."""
+    accepted = request.accept_mimetypes
+    best = max(accepted.quality("application/json"), accepted.quality(PROBLEM))
+    return best > accepted.quality("text/html")
+
+
+def init_app(app: Flask) -> None:
+    """Answer an application's errors."""
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(RedisError, _redis)
+    for error in _DATABASE_DOWN:
+        app.register_error_handler(error, _mysql)
+
+
+def _http(error: HTTPException) -> Response:
+    if error.response is not None:  # a redirect made by routing
+        return current_app.make_response(error.response)
+    members: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    detail = error.description or ""
+    if isinstance(error, Problem):
+        members, headers = dict(error.members), error.headers
+    elif isinstance(error, RequestEntityTooLarge):
+        limit = services().settings.memo_max_characters
+        members, detail = {"max_characters": limit}, f"A memo has at most {limit} characters."
+    elif isinstance(error, InternalServerError):
+        detail = "Something went wrong here. It has been noted."
+    allow = dict(error.get_headers()).get("Allow")
+    if allow:
+        headers = {**headers, "Allow": allow}
+    return respond(error.code or 500, error.name, detail, headers, members)
+
+
+def _mysql(error: exc.SQLAlchemyError) -> Response:
+    orig = getattr(error, "orig", None)
+    number = orig.args[0] if orig is not None and orig.args else None
+    return _unavailable("mysql", type(orig or error).__name__, number if isinstance(number, int) else None)
+
+
+def _redis(error: RedisError) -> Response:
+    return _unavailable("redis", type(error).__name__, None)
+
+
+def _unavailable(dependency: str, error: str, number: int | None) -> Response:
+    _log.error("dependency down", extra={"dependency": dependency, "error": error, "number": number})
+    title, detail = _WORDS[dependency]
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return respond(503, title, detail, headers, {"dependency": dependency})
+
+
+def respond(status: int, title: str, detail: str, headers: dict[str, str], members: dict[str, Any]) -> Response:
+    """An error in the form the caller wants."""
+    if _is_api() or prefers_json():
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+        response = json_response(body)
+        response.mimetype = PROBLEM
+    else:
+        response = Response(
+            render_template("error.html", status=status, title=title, detail=detail), mimetype="text/html"
+        )
+    response.status_code = status
+    response.headers.update(headers)
+    response.headers.add("Vary", "Accept")
+    return response
+
+
+def _is_api() -> bool:
+    if request.blueprint is not None:
+        return request.blueprint in ("api", "health")
+    api = url_for("api.list_memos")  # a method or path under it that no route takes
+    return request.path == api or request.path.startswith(f"{api}/")

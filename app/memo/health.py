@@ -1,0 +1,53 @@
+"""Two questions about health: *alive*, what a load balancer asks, and *ready*, what people and deploys ask."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Blueprint, Response
+from redis.exceptions import RedisError
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from memo.models import Memo, db
+from memo.serialization import json_response
+from memo.services import services
+
+blueprint = Blueprint("health", __name__)
+_log = logging.getLogger(__name__)
+
+
+@blueprint.get("/alive")
+def alive() -> Response:
+    """This process answers. No dependency is asked, so that their outage does not get every web host replaced."""
+    return json_response({"status": "alive"})
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """Everything a request needs is there: MySQL with its tables, and Redis."""
+    checks = {"mysql": _mysql(), "redis": _redis()}
+    good = all(checks.values())
+    words = {name: "ok" if answered else "down" for name, answered in checks.items()}
+    response = json_response({"status": "ready" if good else "unavailable", **words})
+    if not good:
+        response.status_code = 503
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _mysql() -> bool:
+    try:
+        db.session.execute(select(Memo.id).limit(1))
+    except SQLAlchemyError as error:
+        _log.warning("not ready", extra={"dependency": "mysql", "error": type(error).__name__})
+        return False
+    return True
+
+
+def _redis() -> bool:
+    try:
+        return bool(services().redis.ping())
+    except RedisError as error:
+        _log.warning("not ready", extra={"dependency": "redis", "error": type(error).__name__})
+        return False

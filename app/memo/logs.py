@@ -1,0 +1,98 @@
+"""The log: JSON on standard output, one object a line, without secrets, names or memo texts.
+
+A request is logged by its route, not its address: the callback's address carries codes. An exception is
+logged by its type and where it was raised, not by its text: a database error's text can quote a row.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import TextIO
+
+import orjson
+from flask import Flask, Response, g, has_request_context, request
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9=;:_.-]{1,200}")
+_FIELDS = ("method", "route", "status", "ms", "dependency", "error", "number", "reason", "detail")
+_PROBE_ROUTE = "health.alive"
+_FRAMES = 12
+
+_log = logging.getLogger("memo.request")
+
+
+class JsonFormatter(logging.Formatter):
+    """One log record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Only known fields get out, whatever else a record carries."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.msg if record.exc_info else record.getMessage(),
+        }
+        if has_request_context():
+            line["request_id"] = request_id()
+        line |= {name: getattr(record, name) for name in _FIELDS if getattr(record, name, None) is not None}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+            frames = traceback.extract_tb(record.exc_info[2])[-_FRAMES:]
+            line["traceback"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send all logs of this process to one place.
+
+    Args:
+        level: the least level of our own records; libraries' debug output, which may hold secrets, stays off.
+        stream: standard output when left out.
+    """
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("memo").setLevel(level)
+    logging.captureWarnings(True)
+
+
+def init_app(app: Flask) -> None:
+    """Log an application's requests, one line each."""
+    # Flask's own handler writes tracebacks with their texts; records go to the root's handler instead.
+    app.logger.handlers.clear()
+    app.before_request(_start)
+    app.after_request(_finish)
+
+
+def request_id() -> str:
+    """The id that ties our lines to the load balancer's: from X-Amzn-Trace-Id or X-Request-Id, else our own."""
+    if "request_id" not in g:
+        given = request.headers.get("X-Amzn-Trace-Id") or request.headers.get("X-Request-Id") or ""
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    found: str = g.request_id
+    return found
+
+
+def _start() -> None:
+    g.started = time.perf_counter()
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = request_id()
+    # Probes come every few seconds from every zone and say nothing while they succeed.
+    if request.endpoint != _PROBE_ROUTE or response.status_code >= 400:
+        _log.info(
+            "request",
+            extra={
+                "method": request.method,
+                "route": request.url_rule.rule if request.url_rule else "(none)",
+                "status": response.status_code,
+                "ms": round((time.perf_counter() - g.started) * 1000, 1) if "started" in g else None,
+            },
+        )
+    return response

@@ -1,0 +1,1 @@
+"""What the service's tests share: real servers, and a browser."""

@@ -1,0 +1,139 @@
+"""A real MySQL and a real Redis for the tests.
+
+Either they are given, by MEMO_TEST_DATABASE_HOST, _PORT, _USER, _PASSWORD (a user who may make databases and
+users) and MEMO_TEST_REDIS_HOST, _PORT, _PASSWORD, or they are started as containers from the images that
+`localcloud.images` builds and caches, on loopback, on free ports, and removed at the end.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pymysql
+import redis
+
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers are; the MySQL user may make databases and users."""
+
+    mysql_host: str
+    mysql_port: int
+    mysql_user: str
+    mysql_password: str
+    redis_host: str
+    redis_port: int
+    redis_password: str
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as that user."""
+        connection = pymysql.connect(
+            host=self.mysql_host,
+            port=self.mysql_port,
+            user=self.mysql_user,
+            password=self.mysql_password,
+            autocommit=True,
+            connect_timeout=2,
+        )
+        with connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+def given_servers() -> Servers | None:
+    """The servers named by the environment, if any."""
+    host = os.environ.get("MEMO_TEST_DATABASE_HOST")
+    if not host:
+        return None
+    return Servers(
+        host,
+        int(os.environ.get("MEMO_TEST_DATABASE_PORT", "3306")),
+        os.environ.get("MEMO_TEST_DATABASE_USER", "root"),
+        os.environ["MEMO_TEST_DATABASE_PASSWORD"],
+        os.environ.get("MEMO_TEST_REDIS_HOST", host),
+        int(os.environ.get("MEMO_TEST_REDIS_PORT", "6379")),
+        os.environ.get("MEMO_TEST_REDIS_PASSWORD", ""),
+    )
+
+
+@contextmanager
+def started_servers() -> Iterator[Servers]:
+    """Start both servers in containers, wait until they answer, remove them afterwards."""
+    from localcloud import images
+    from localcloud.engine import podman, prepare
+
+    prepare()
+    mysql_archive, redis_archive = images.ensure_database_archives(print)
+    tag = secrets.token_hex(4)
+    names = {"mysql": f"memo-test-mysql-{tag}", "redis": f"memo-test-redis-{tag}"}
+    password = secrets.token_urlsafe(16)
+    servers = Servers("127.0.0.1", _free_port(), "root", password, "127.0.0.1", _free_port(), password)
+    try:
+        for image, archive in (("mysql:9.7", mysql_archive), ("redis:8", redis_archive)):
+            _load(f"docker.io/library/{image}", archive)
+        # On the host's network, because localcloud's engine has no network of its own; on loopback only.
+        podman(
+            *("run", "-d", "--rm", "--name", names["mysql"], "--network", "host"),
+            *("-e", f"MYSQL_ROOT_PASSWORD={password}", "-e", "MYSQL_ROOT_HOST=127.0.0.1"),
+            *("docker.io/library/mysql:9.7", "mysqld", "--bind-address=127.0.0.1", f"--port={servers.mysql_port}"),
+            *("--mysqlx=OFF", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF", "--skip-log-bin"),
+        )
+        podman(
+            *("run", "-d", "--rm", "--name", names["redis"], "--network", "host", "docker.io/library/redis:8"),
+            *("redis-server", "--bind", "127.0.0.1", "--port", str(servers.redis_port)),
+            *("--requirepass", password, "--save", ""),
+        )
+        _wait(servers)
+        yield servers
+    finally:
+        for name in names.values():
+            podman("rm", "--force", "--volumes", "--ignore", "--time", "2", name)
+
+
+def _load(reference: str, archive: Path) -> None:
+    """Put an image into the engine's storage, unless this very archive is there already."""
+    from localcloud.engine import podman
+
+    if podman("image", "exists", reference, check=False).returncode == 0:
+        return
+    # This podman does not take a compressed docker archive (measured).
+    with tempfile.NamedTemporaryFile(suffix=".tar") as unpacked:
+        with gzip.open(archive) as packed:
+            shutil.copyfileobj(packed, unpacked)
+        unpacked.flush()
+        podman("load", "--input", unpacked.name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(servers: Servers) -> None:
+    """Until both answer; MySQL restarts once while it initialises."""
+    client = redis.Redis(servers.redis_host, servers.redis_port, password=servers.redis_password)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            servers.execute("SELECT 1")
+            client.ping()
+        except (pymysql.err.OperationalError, redis.exceptions.ConnectionError) as error:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the test servers did not start within {START_SECONDS} s: {error}") from error
+            time.sleep(0.2)
+        else:
+            client.close()
+            return
