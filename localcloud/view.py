@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,7 +161,7 @@ def _daemon_line(status: dict[str, Any]) -> str:
     )
 
 
-def _instance(instance: dict[str, Any]) -> dict[str, Any]:
+def _instance(instance: Mapping[str, Any]) -> dict[str, Any]:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
     return {
         "id": instance["InstanceId"],
