@@ -1,0 +1,1 @@
+"""What cloud-init needs to know about an instance that is a container."""
