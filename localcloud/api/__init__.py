@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from localcloud.api import access, ec2, registry, services
+from localcloud.api.asg_records import Group
 from localcloud.api.machine import BaseImageRecord, Machine, MachineError, NoMachine, StandInImage
 from localcloud.api.registry import AwsError
 from localcloud.api.server import Application, Server
@@ -60,6 +62,8 @@ class ControlPlane:
         self.lock = threading.RLock()
         self.reboots: set[str] = set()
         self.busy: set[str] = set()
+        self.groups: dict[str, Group] = {}
+        self.clock: Callable[[], float] = time.monotonic
         self.credentials = access.CredentialStore(self)
         self._host = host or settings.gateway
         self._port = settings.api_port if port is None else port

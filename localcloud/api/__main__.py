@@ -1,4 +1,7 @@
-"""The API alone, without a machine: instances 'run' at once. For tests and for trying playbooks."""
+"""The API alone, without a machine: instances 'run' and targets are 'healthy' at once.
+
+For tests and for trying playbooks; nothing can be reached that it says is running.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,30 @@ import signal
 import threading
 
 from localcloud.api import ControlPlane, NoMachine, StandInImage
+from localcloud.groups import Groups
+from localcloud.model import HealthState, InstanceState, TargetHealth
 from localcloud.settings import CloudSettings
+from localcloud.state import State
+
+_FOLLOWS = {
+    InstanceState.PENDING: InstanceState.RUNNING,
+    InstanceState.STOPPING: InstanceState.STOPPED,
+    InstanceState.SHUTTING_DOWN: InstanceState.TERMINATED,
+}
+
+
+def follow(plane: ControlPlane, machine: NoMachine, state: State, groups: Groups) -> None:
+    """Do once what the reconcile loop does, without doing anything."""
+    with plane.lock:
+        for instance in state.instances().values():
+            if instance.state in _FOLLOWS:
+                state.mark(instance.instance_id, _FOLLOWS[instance.state])
+        for arn, group in state.target_groups().items():
+            machine.health[arn] = {
+                f"{t.target_id}:{t.port}": TargetHealth(HealthState.HEALTHY) for t in group.targets if t.address
+            }
+        groups.step()
+        state.pop_reboots()
 
 
 def main() -> None:
@@ -19,13 +45,17 @@ def main() -> None:
     parser.add_argument("--region", default="ap-northeast-2")
     options = parser.parse_args()
     settings = CloudSettings(cidr=options.cidr, region=options.region)
-    plane = ControlPlane(settings, StandInImage(), NoMachine(), host=options.host, port=options.port)
+    machine = NoMachine()
+    plane = ControlPlane(settings, StandInImage(), machine, host=options.host, port=options.port)
+    state = State(plane)
+    groups = Groups(plane, state, machine.target_health)
     plane.start()
     print(f"AWS API without a machine on {plane.url}; Ctrl-C ends it", flush=True)
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
-    done.wait()
+    while not done.wait(0.3):
+        follow(plane, machine, state, groups)
     plane.stop()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -61,10 +60,10 @@ def backend(plane: ControlPlane) -> ELBv2Backend:
     return elbv2_backends[ACCOUNT_ID][plane.settings.region]
 
 
-def draining(group: FakeTargetGroup) -> dict[str, float]:
+def draining(group: FakeTargetGroup, now: float) -> dict[str, float]:
     """Return the targets whose deregistration delay still runs: `ID:PORT` to the monotonic time of its end."""
     ends: dict[str, float] = group.__dict__.setdefault("localcloud_draining", {})
-    for key in [k for k, end in ends.items() if end <= time.monotonic()]:
+    for key in [k for k, end in ends.items() if end <= now]:
         del ends[key]
     return ends
 
@@ -72,30 +71,32 @@ def draining(group: FakeTargetGroup) -> dict[str, float]:
 def is_draining(plane: ControlPlane, target_id: str) -> bool:
     """Whether the target still drains in any target group."""
     return any(
-        key.rpartition(":")[0] == target_id for group in backend(plane).target_groups.values() for key in draining(group)
+        key.rpartition(":")[0] == target_id
+        for group in backend(plane).target_groups.values()
+        for key in draining(group, plane.clock())
     )
 
 
-def register(group: FakeTargetGroup, target_id: str, port: int | None = None) -> None:
+def register(group: FakeTargetGroup, target_id: str, now: float, port: int | None = None) -> None:
     """Put a target into a target group; it is known already: nothing happens."""
     port = port or int(group.port)
     if target_id not in group.targets or int(group.targets[target_id]["Port"]) != port:
         group.targets[target_id] = {"Id": target_id, "Port": port}
-    draining(group).pop(f"{target_id}:{port}", None)
+    draining(group, now).pop(f"{target_id}:{port}", None)
 
 
-def deregister(group: FakeTargetGroup, target_id: str) -> None:
+def deregister(group: FakeTargetGroup, target_id: str, now: float) -> None:
     """Take a target out; it drains for the group's deregistration delay."""
     target = group.targets.pop(target_id, None)
     delay = float(group.attributes["deregistration_delay.timeout_seconds"])
     if target is not None and delay > 0 and group.load_balancer_arns:
-        draining(group)[f"{target_id}:{target['Port']}"] = time.monotonic() + delay
+        draining(group, now)[f"{target_id}:{target['Port']}"] = now + delay
 
 
 def deregister_everywhere(plane: ControlPlane, target_id: str) -> None:
     """Take a terminating instance out of all target groups, as ELB does on its own."""
     for group in backend(plane).target_groups.values():
-        deregister(group, target_id)
+        deregister(group, target_id, plane.clock())
 
 
 @SERVICE.check("CreateLoadBalancer")
@@ -277,7 +278,8 @@ def register_targets(call: Call) -> EmptyResult:
         if known and target.get("Port") and int(known["Port"]) != int(target["Port"]):
             raise unsupported("one target with several ports in a group (Port)")
     for target in targets:
-        register(group, str(target["Id"]), int(target["Port"]) if target.get("Port") else None)
+        port = int(target["Port"]) if target.get("Port") else None
+        register(group, str(target["Id"]), call.plane.clock(), port)
     return EmptyResult()
 
 
@@ -286,7 +288,7 @@ def deregister_targets(call: Call) -> EmptyResult:
     """Begin to drain."""
     group = _target_group(call)
     for target in call.params.get("Targets") or []:
-        deregister(group, str(target.get("Id")))
+        deregister(group, str(target.get("Id")), call.plane.clock())
     return EmptyResult()
 
 
@@ -295,7 +297,7 @@ def describe_target_health(call: Call) -> ActionResult:
     """Say what the probes saw (ELB User Guide, "Health checks for Application Load Balancer target groups")."""
     group = _target_group(call)
     listed = [(t["Id"], int(t["Port"])) for t in group.targets.values()]
-    listed += [(key.rpartition(":")[0], int(key.rpartition(":")[2])) for key in draining(group)]
+    listed += [(key.rpartition(":")[0], int(key.rpartition(":")[2])) for key in draining(group, call.plane.clock())]
     if asked := call.params.get("Targets"):
         listed = [(str(t.get("Id")), int(t.get("Port") or group.port)) for t in asked]
     seen = call.plane.machine.target_health(group.arn)
@@ -336,7 +338,7 @@ def _health(
     plane: ControlPlane, group: FakeTargetGroup, target_id: str, port: int, seen: dict[str, TargetHealth]
 ) -> TargetHealth:
     key = f"{target_id}:{port}"
-    if key in draining(group):
+    if key in draining(group, plane.clock()):
         return TargetHealth(
             HealthState.DRAINING, "Target.DeregistrationInProgress", "Target deregistration is in progress"
         )

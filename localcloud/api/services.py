@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from moto.autoscaling.responses import AutoScalingResponse
-from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.base_backend import BackendDict
 from moto.iam.responses import IamResponse
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 
-from localcloud.api import ec2, elbv2
+from localcloud.api import autoscaling, cloudwatch, ec2, elbv2
 from localcloud.api.registry import Service
 
 SERVICES: dict[str, Service] = {
     "ec2": ec2.SERVICE,
-    "autoscaling": Service("autoscaling", AutoScalingResponse),
+    "autoscaling": autoscaling.SERVICE,
     "elasticloadbalancing": elbv2.SERVICE,
     "iam": Service("iam", IamResponse),
     "sts": Service("sts", TokenResponse),
     "ssm": Service("ssm", SimpleSystemManagerResponse),
-    "monitoring": Service("cloudwatch", CloudWatchResponse),
+    "monitoring": cloudwatch.SERVICE,
 }
 """By the name that requests are signed for."""
 
