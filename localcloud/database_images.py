@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -132,7 +131,7 @@ def _ensure(image: DatabaseImage, report: Report) -> Path:
             return image.archive
         report(f"{image.name}: building from Debian {image.suite} (2 to 4 minutes, once)")
         _build(image, Path(folder))
-        os.replace(Path(folder) / "image.tar.gz", image.archive)
+        (Path(folder) / "image.tar.gz").replace(image.archive)
     stamp.write_text(image.recipe(), encoding="utf-8")
     size = image.archive.stat().st_size / 1e6
     report(f"{image.name}: {image.archive} ({size:.0f} MB) after {time.monotonic() - started:.0f} s")

@@ -23,7 +23,7 @@ esac
 [ "${1:-}" = mysqld ] && shift
 
 install -d -o mysql -g mysql -m 0755 /run/mysqld
-install -d -o mysql -g mysql -m 0750 "$data"
+install -d -o mysql -g mysql -m 0750 "$data" /var/lib/mysql-files
 
 # A marker, not a directory's presence: an initialisation that was killed is begun again.
 if [ ! -d "$data/mysql" ] || [ -e "$data/.initializing" ]; then
