@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from localcloud import engine, preflight, process, teardown
+from localcloud import containers, engine, preflight, process, teardown
 from localcloud.settings import CloudSettings, SettingsError
 
 DEFAULT_IDENTITY = Path(".memo-server/id_ed25519")
@@ -214,11 +214,9 @@ def _ssh(options: argparse.Namespace) -> int:
 
 
 def _console(settings: CloudSettings, instance_id: str, command: list[str]) -> int:
-    from localcloud.hosts import container_name
-
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
     shell = command or ["su", "--login"]
-    return engine.main(["podman", "exec", *terminal, container_name(settings, instance_id), *shell])
+    return engine.main(["podman", "exec", *terminal, containers.name(settings, instance_id), *shell])
 
 
 def _find_instance(instances: list[dict[str, str]], wanted: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ INTERVAL = 0.5
 _BROKEN_HOST_CODE = "Server.InternalError"
 _SHUT_ITSELF_DOWN = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
 _MOST_ERRORS = 20
+_LONGEST_PAUSE = 30.0
 
 
 class DesiredVolume(Protocol):
@@ -75,7 +76,7 @@ class State(Protocol):
 class Groups(Protocol):
     """Auto Scaling. Called with the control plane's lock held."""
 
-    def step(self, now: datetime) -> None:
+    def step(self) -> None:
         """One pass over all groups."""
 
 
@@ -184,6 +185,14 @@ class Trouble:
     text: str
 
 
+@dataclass(frozen=True)
+class Retry:
+    """When a job that failed may be tried again (monotonic seconds), and how long that pause is."""
+
+    at: float = 0.0
+    pause: float = 0.5
+
+
 class Reconciler:
     """Runs passes until it is stopped.
 
@@ -209,6 +218,7 @@ class Reconciler:
         self._thread: threading.Thread | None = None
         self._firewalls: dict[str, Firewall] = {}
         self._reboots: set[str] = set()
+        self._retries: dict[str, Retry] = {}
         self._troubles: list[Trouble] = []
         self.jobs = Jobs(errors)
         self.passes = 0
@@ -257,7 +267,7 @@ class Reconciler:
         """One pass."""
         parts = self._parts
         with self._lock:
-            parts.groups.step(datetime.now(UTC))
+            parts.groups.step()
             desired = Snapshot(
                 parts.state.instances(),
                 parts.state.pop_reboots(),
@@ -321,7 +331,7 @@ class Reconciler:
             case InstanceState.STOPPING:
                 self._mark(desired, InstanceState.STOPPED)
             case InstanceState.SHUTTING_DOWN | InstanceState.TERMINATED if actual is not None:
-                self._submit(instance_id, functools.partial(self._terminate, instance_id))
+                self._submit(instance_id, functools.partial(hosts.terminate, instance_id))
             case InstanceState.SHUTTING_DOWN:
                 self._mark(desired, InstanceState.TERMINATED)
             case _:
@@ -341,14 +351,21 @@ class Reconciler:
 
         self.jobs.submit(desired.instance_id, launch, failed)
 
-    def _terminate(self, instance_id: str) -> None:
-        for volume_id in self._parts.volumes.attached(instance_id).values():
-            self._parts.volumes.detach(instance_id, volume_id)
-        self._parts.hosts.terminate(instance_id)
-        logger.info("%s: terminated", instance_id)
-
     def _submit(self, instance_id: str, work: Callable[[], None]) -> None:
-        self.jobs.submit(instance_id, work, functools.partial(self.report, instance_id))
+        """Begin a job on an instance; one that fails is tried again later and later, so as not to flood the log."""
+        if time.monotonic() < self._retries.get(instance_id, Retry()).at:
+            return
+
+        def failed(text: str) -> None:
+            self.report(instance_id, text)
+            pause = min(self._retries.get(instance_id, Retry()).pause * 2, _LONGEST_PAUSE)
+            self._retries[instance_id] = Retry(time.monotonic() + pause, pause)
+
+        def tried() -> None:
+            work()
+            self._retries.pop(instance_id, None)
+
+        self.jobs.submit(instance_id, tried, failed)
 
     def _mark(self, seen: DesiredInstance, state: InstanceState, reason: str | None = None) -> None:
         """Write a state down, unless the API has changed its mind since it was read."""
