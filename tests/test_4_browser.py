@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from endtoend.stack import Stack
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, ViewportSize, expect
 
 pytestmark = pytest.mark.e2e
 
 MEMO = "안녕하세요 👋"
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
 def log_in(page: Page, url: str, name: str) -> None:
@@ -51,7 +51,7 @@ def test_a_person_writes_a_memo(service: Stack, new_page: Callable[[], Page], ar
     assert count(page, MEMO) == before + 1
     page.screenshot(path=artefacts / "3-memo.png")
 
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.screenshot(path=artefacts / "4-phone.png")
 
