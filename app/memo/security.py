@@ -46,8 +46,11 @@ def _refuse_other_sites() -> None:
             abort(403, "This request came from another site.")
         return
     origin = request.headers.get("Origin")
+    if origin is None:
+        return
     # The host alone is compared: which scheme the browser used is known to the outermost proxy only.
-    if origin is not None and _host(origin) not in {request.host, _host(services().settings.public_url)}:
+    host = _host(origin)
+    if host is None or host not in (request.host, _host(services().settings.public_url)):
         abort(403, "This request came from another site.")
 
 

@@ -104,7 +104,7 @@ def _clean(request: pytest.FixtureRequest, naver: NaverStandIn) -> Iterator[None
     if "owner_settings" in request.fixturenames:
         owner: Settings = request.getfixturevalue("owner_settings")
         servers: Servers = request.getfixturevalue("servers")
-        servers.execute(f"DELETE FROM {owner.database_name}.users")
+        servers.execute("DELETE FROM users", database=owner.database_name)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import requests
 from flask import Flask
 from werkzeug.test import TestResponse
@@ -26,11 +27,25 @@ class Browser:
         self.cookie_name = app.extensions["memo"].settings.cookie_name
         self._naver = naver_url
 
-    def get(self, path: str, **arguments: Any) -> TestResponse:
-        return self.client.get(self.prefix + path, **arguments)
+    def get(self, path: str, headers: dict[str, str] | None = None) -> TestResponse:
+        return self.client.get(self.prefix + path, headers=headers)
 
-    def post(self, path: str, **arguments: Any) -> TestResponse:
-        return self.client.post(self.prefix + path, **arguments)
+    def post(
+        self,
+        path: str,
+        *,
+        json: object = None,
+        data: object = None,
+        content_type: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> TestResponse:
+        options = {"content_type": content_type} if content_type else {}
+        if json is not None:
+            return self.client.post(self.prefix + path, json=json, headers=headers)
+        return self.client.post(self.prefix + path, data=data, headers=headers, **options)
+
+    def delete(self, path: str, headers: dict[str, str] | None = None) -> TestResponse:
+        return self.client.delete(self.prefix + path, headers=headers)
 
     def authorize(self, person: str) -> str:
         """Begin a log-in and choose a person; the callback's path and query."""
@@ -58,7 +73,7 @@ class Browser:
         """The texts of the first part of the list."""
         response = self.get("/memo", headers=JSON)
         assert response.status_code == 200, response.text
-        return [memo["text"] for memo in response.json["memos"]]
+        return [memo["text"] for memo in body(response)["memos"]]
 
     def page(self) -> str:
         response = self.get("/")
@@ -72,3 +87,20 @@ def notice_of(response: TestResponse) -> str | None:
     parts = urlsplit(response.location)
     assert not parts.netloc
     return parse_qs(parts.query).get("notice", [None])[0]
+
+
+def body(response: TestResponse) -> dict[str, Any]:
+    """The JSON object in a response."""
+    value: dict[str, Any] = orjson.loads(response.data)
+    return value
+
+
+def assert_problem(response: TestResponse, status: int) -> dict[str, Any]:
+    """The response is an RFC 9457 problem with this status; its JSON."""
+    assert response.status_code == status, response.text
+    assert response.mimetype == "application/problem+json"
+    problem = body(response)
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem

@@ -37,13 +37,14 @@ class Servers:
     redis_port: int
     redis_password: str
 
-    def execute(self, *statements: str) -> None:
+    def execute(self, *statements: str, database: str | None = None) -> None:
         """Run statements as that user."""
         connection = pymysql.connect(
             host=self.mysql_host,
             port=self.mysql_port,
             user=self.mysql_user,
             password=self.mysql_password,
+            database=database,
             autocommit=True,
             connect_timeout=2,
         )
@@ -71,11 +72,11 @@ def given_servers() -> Servers | None:
 @contextmanager
 def started_servers() -> Iterator[Servers]:
     """Start both servers in containers, wait until they answer, remove them afterwards."""
-    from localcloud import images
     from localcloud.engine import podman, prepare
+    from localcloud.images import ensure_database_archives
 
     prepare()
-    mysql_archive, redis_archive = images.ensure_database_archives(print)
+    mysql_archive, redis_archive = ensure_database_archives(print)
     tag = secrets.token_hex(4)
     names = {"mysql": f"memo-test-mysql-{tag}", "redis": f"memo-test-redis-{tag}"}
     password = secrets.token_urlsafe(16)

@@ -1,0 +1,132 @@
+"""MySQL or Redis down, frozen, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from flask import Flask
+from memo.config import Settings
+from memo_testing.browser import JSON, Browser, assert_problem, body
+from memo_testing.forwarder import Forwarder
+
+from localcloud.naver import NaverStandIn
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@dataclass
+class Stack:
+    """A browser on an application whose ways to MySQL and Redis can be cut."""
+
+    browser: Browser
+    mysql: Forwarder
+    redis: Forwarder
+
+    def way(self, name: str) -> Forwarder:
+        return self.mysql if name == "mysql" else self.redis
+
+
+@pytest.fixture
+def stack(settings: Settings, make_app: Callable[..., Flask], naver: NaverStandIn) -> Iterator[Stack]:
+    mysql = Forwarder(settings.database_host, settings.database_port)
+    redis = Forwarder(settings.redis_host, settings.redis_port)
+    app = make_app(
+        database_host="127.0.0.1",
+        database_port=mysql.port,
+        database_read_timeout=1,
+        database_connect_timeout=1,
+        redis_host="127.0.0.1",
+        redis_port=redis.port,
+        redis_timeout=0.5,
+    )
+    yield Stack(Browser(app, naver.url), mysql, redis)
+    mysql.cut()
+    redis.cut()
+
+
+@pytest.mark.parametrize("down", ["mysql", "redis"])
+@pytest.mark.parametrize("how", ["cut", "freeze"])
+def test_outage_is_a_503_and_passes(stack: Stack, down: str, how: str) -> None:
+    browser = stack.browser
+    browser.log_in()
+    browser.post("/memo", json={"text": "kept"})
+    way = stack.way(down)
+    getattr(way, how)()
+
+    started = time.monotonic()
+    page = browser.get("/", headers=HTML)
+    assert time.monotonic() - started < 5
+    assert page.status_code == 503
+    assert page.mimetype == "text/html"
+    assert int(page.headers["Retry-After"]) > 0
+    assert ("database" if down == "mysql" else "session store") in page.text
+
+    for response in (browser.get("/memo", headers=JSON), browser.post("/memo", json={"text": "lost"})):
+        problem = assert_problem(response, 503)
+        assert problem["dependency"] == down
+        assert response.headers["Retry-After"]
+
+    assert browser.get("/alive").status_code == 200
+    ready = browser.get("/ready")
+    assert ready.status_code == 503
+    assert body(ready)[down] == "down"
+    assert body(ready)["redis" if down == "mysql" else "mysql"] == "ok"
+
+    way.cut()
+    way.mend()
+    assert browser.get("/ready").status_code == 200
+    assert browser.texts() == ["kept"]
+
+
+@pytest.mark.parametrize("down", ["mysql", "redis"])
+def test_a_restart_goes_unnoticed(stack: Stack, down: str) -> None:
+    stack.browser.log_in()
+    for _ in range(3):
+        stack.way(down).cut()
+        stack.way(down).mend()
+        assert stack.browser.texts() == []
+
+
+@pytest.mark.parametrize("down", ["mysql", "redis"])
+def test_log_in_during_an_outage(stack: Stack, down: str) -> None:
+    callback = stack.browser.authorize("minjun")
+    stack.way(down).cut()
+    assert stack.browser.client.get(callback, headers=HTML).status_code == 503
+    assert stack.browser.session_key is None
+
+
+def test_logout_is_not_claimed_when_redis_is_down(stack: Stack) -> None:
+    stack.browser.log_in()
+    stack.redis.cut()
+    assert stack.browser.post("/logout", headers=HTML).status_code == 503
+    stack.redis.mend()
+    assert stack.browser.texts() == []
+    assert stack.browser.post("/logout").status_code == 303
+
+
+def test_both_down_at_start(settings: Settings, make_app: Callable[..., Flask]) -> None:
+    client = make_app(database_host="127.0.0.1", database_port=1, redis_host="127.0.0.1", redis_port=1).test_client()
+    assert client.get("/memo/alive").status_code == 200
+    assert client.get("/memo/").status_code == 200  # nobody is logged in without a cookie
+    assert client.get("/memo/login").status_code == 503
+    assert body(client.get("/memo/ready")) == {"status": "unavailable", "mysql": "down", "redis": "down"}
+
+
+def test_ready(browser: Browser) -> None:
+    response = browser.get("/ready")
+    assert response.status_code == 200
+    assert body(response) == {"status": "ready", "mysql": "ok", "redis": "ok"}
+
+
+def test_tables_missing_is_not_ready(make_app: Callable[..., Flask], owner_settings: Settings) -> None:
+    app = make_app(
+        database_user=owner_settings.database_user,
+        database_password=owner_settings.database_password,
+        database_name="mysql",
+    )
+    response = app.test_client().get("/memo/ready")
+    assert response.status_code == 503
+    assert body(response)["mysql"] == "down"
