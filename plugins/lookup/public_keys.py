@@ -36,7 +36,7 @@ options:
 EXAMPLES = """
 - ansible.posix.authorized_key:
     user: admin
-    key: "{{ lookup('public_keys', 'keys') | join('\\n') }}"
+    key: "{{ query('public_keys', 'keys') | join('\\n') }}"
 """
 
 RETURN = """
