@@ -113,9 +113,30 @@ def podman(
         return run("env", *environment, *command, *args, input=input, timeout=timeout, check=check)
 
 
+def run_inside(*command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a program where podman's mounts can be seen.
+
+    Args:
+        command: the program and its arguments.
+        timeout: seconds until it is killed.
+
+    Returns:
+        The finished process, output and errors as text.
+
+    Raises:
+        EngineError: it failed, or the machine cannot run podman.
+    """
+    with _in_use():
+        return run(*_wrapper(), *command, timeout=timeout)
+
+
+def _wrapper() -> list[str]:
+    return [] if _has_cgroup2() else ["nsenter", f"--mount={_NAMESPACE}", f"--wd={Path.cwd()}"]
+
+
 def _command() -> tuple[list[str], list[str]]:
     """The environment (`NAME=value`) and the beginning of every podman command."""
-    wrapper = [] if _has_cgroup2() else ["nsenter", f"--mount={_NAMESPACE}", f"--wd={Path.cwd()}"]
+    wrapper = _wrapper()
     return (
         [f"CONTAINERS_CONF={_CONTAINERS_CONF}", f"CONTAINERS_STORAGE_CONF={_STORAGE_CONF}"],
         [*wrapper, "podman", f"--root={STORAGE_DIR}", f"--runroot={ENGINE_DIR / 'containers'}",

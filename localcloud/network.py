@@ -243,7 +243,9 @@ class Network:
     def _ports(self) -> list[str]:
         if not self._link_exists(self._bridge):
             return []
-        return [link["ifname"] for link in json.loads(run("ip", "-json", "link", "show", "master", self._bridge).stdout)]
+        return [
+            link["ifname"] for link in json.loads(run("ip", "-json", "link", "show", "master", self._bridge).stdout)
+        ]
 
     @staticmethod
     def _link_exists(name: str) -> bool:
@@ -346,9 +348,7 @@ class Network:
             chain = f"inet {self._table} {direction}_{suffix}"
             script += [f"add chain {chain}", f"flush chain {chain}"]
             script += [f"add rule {chain} {statement}" for statement in (*statements, "drop")]
-            script.append(
-                f"add element inet {self._table} {kind}_{direction} {{ {ip} : goto {direction}_{suffix} }}"
-            )
+            script.append(f"add element inet {self._table} {kind}_{direction} {{ {ip} : goto {direction}_{suffix} }}")
         self._nft("\n".join(script) + "\n")
 
     def _drop_chains(self, ip: str, kind: str) -> None:

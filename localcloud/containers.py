@@ -1,0 +1,102 @@
+"""One instance's container: how it starts so that it resembles a virtual machine, and how it stops.
+
+A container is initialised, then prepared from outside, then started. In between its file system
+and namespaces exist while its first process waits. So the instance finds its disks at boot, and none of the host's.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from .engine import EngineError, podman, run
+from .settings import CloudSettings
+
+CLOUD_LABEL = "localcloud"
+"""The label that names the cloud; how containers, volumes and images are found again."""
+
+_STOP_SECONDS = 60
+
+
+def name(settings: CloudSettings, instance_id: str) -> str:
+    """The container's name, unique among all clouds."""
+    return f"{settings.name}-{instance_id}"
+
+
+def state(container: str) -> str | None:
+    """Podman's word for the container's state, e.g. `running`; None when there is none."""
+    result = podman("container", "inspect", "--format={{.State.Status}}", container, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def is_running(container: str) -> bool:
+    """Whether the container runs."""
+    return state(container) == "running"
+
+
+def pid(container: str) -> int:
+    """The process id of the container's first process.
+
+    Raises:
+        EngineError: it does not run.
+    """
+    found = int(podman("container", "inspect", "--format={{.State.Pid}}", container).stdout)
+    if not found:
+        raise EngineError(f"container {container} does not run")
+    return found
+
+
+def boot(container: str, nodes: Mapping[str, int]) -> None:
+    """Start a container that does not run.
+
+    Args:
+        container: its name.
+        nodes: the block devices it has: device number (makedev(3)) by path.
+
+    Raises:
+        EngineError: it cannot be started.
+    """
+    podman("init", container)
+    process = pid(container)
+    hide_host_devices(process)
+    for device, number in nodes.items():
+        make_node(process, device, number)
+    # A read-only /sys is how systemd knows that no udev will announce devices, so that it mounts them without
+    # waiting (systemd's container interface). /etc/hostname is podman's mount, in the way of whoever sets it.
+    run(
+        "nsenter", f"--target={process}", "--mount", "--root", "--wd=/", "sh", "-c",
+        "mount -o remount,bind,ro /sys && { ! mountpoint -q /etc/hostname || umount /etc/hostname; }",
+    )  # fmt: skip
+    podman("start", container)
+
+
+def shut_down(container: str) -> None:
+    """Stop a container as a virtual machine is told to shut down; by force after a minute."""
+    podman("stop", "--time", str(_STOP_SECONDS), container, timeout=_STOP_SECONDS + 60)
+
+
+def hide_host_devices(process: int) -> None:
+    """Remove the host's disks from a privileged container's /dev; it has no business with them."""
+    for node in Path(f"/proc/{process}/root/dev").iterdir():
+        if stat.S_ISBLK(node.lstat().st_mode):
+            node.unlink()
+
+
+def make_node(process: int, device: str, number: int) -> None:
+    """Make a block device appear in a container.
+
+    Args:
+        process: the container's first process.
+        device: its path inside, e.g. `/dev/xvdf`.
+        number: major and minor number in one (makedev(3)).
+    """
+    node = Path(f"/proc/{process}/root{device}")
+    node.unlink(missing_ok=True)
+    os.mknod(node, stat.S_IFBLK | 0o660, number)
+
+
+def remove_node(process: int, device: str) -> None:
+    """Make a block device disappear from a container."""
+    Path(f"/proc/{process}/root{device}").unlink(missing_ok=True)

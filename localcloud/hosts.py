@@ -1,0 +1,193 @@
+"""Instances as system containers: Debian with systemd, sshd and cloud-init, started like virtual machines."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import containers, images
+from .engine import EngineError, podman, prepare
+from .model import ActualInstance, DesiredInstance, Firewall, InstanceState
+from .network import Network, name_servers
+from .settings import CloudSettings
+from .volumes import Volumes
+
+_INSTANCE_LABEL = "localcloud.instance"
+_IMAGE_LABEL = "localcloud.image"
+_ADDRESS_LABEL = "localcloud.address"
+_REBOOT_EXIT = 129
+"""The exit status of a container whose system called for a reboot: killed by SIGHUP (reboot(2), PID namespaces)."""
+
+_SSH_PORT = 22
+_TCP_LISTEN = "0A"
+_CONSOLE_BYTES = 64 * 1024
+"""What GetConsoleOutput returns at most (EC2 API Reference)."""
+
+
+class Hosts:
+    """The instances of one cloud.
+
+    Args:
+        settings: the cloud's settings.
+        network: its network, up.
+        volumes: its volumes.
+    """
+
+    def __init__(self, settings: CloudSettings, network: Network, volumes: Volumes) -> None:
+        self._settings = settings
+        self._network = network
+        self._volumes = volumes
+        self._seen_up: dict[str, int] = {}
+
+    def container_name(self, instance_id: str) -> str:
+        """The name of an instance's container."""
+        return containers.name(self._settings, instance_id)
+
+    def launch(self, instance: DesiredInstance, firewall: Firewall) -> None:
+        """Make an instance and start it; its rules hold before its first packet.
+
+        Args:
+            instance: as the API describes it; volumes in it are not attached here.
+            firewall: what it may receive and send.
+
+        Raises:
+            EngineError: it cannot be made; what there is of it goes with `terminate`.
+        """
+        prepare()
+        instance_id = instance.instance_id
+        image = images.reference(self._settings, instance.image_id)
+        namespace = self._network.add_guest(instance_id, instance.private_ip, instance.mac)
+        self._network.set_guest_firewall(instance_id, firewall)
+        labels = {
+            containers.CLOUD_LABEL: self._settings.name,
+            _INSTANCE_LABEL: instance_id,
+            _IMAGE_LABEL: instance.image_id,
+            _ADDRESS_LABEL: instance.private_ip,
+        }
+        docker = self._docker_volume(instance_id)
+        podman("volume", "create", f"--label={containers.CLOUD_LABEL}={self._settings.name}", docker)
+        podman(
+            "create",
+            f"--name={self.container_name(instance_id)}",
+            f"--hostname={instance.hostname}",
+            f"--network=ns:{namespace}",
+            *(f"--label={key}={value}" for key, value in labels.items()),
+            "--privileged", "--systemd=always", "--tty", "--no-hosts",
+            *(f"--dns={server}" for server in name_servers()),
+            # Docker inside needs a real file system below its layers; images leave it out.
+            f"--volume={docker}:/var/lib/docker",
+            image,
+        )  # fmt: skip
+        containers.boot(self.container_name(instance_id), self._volumes.nodes(instance_id))
+
+    def start(self, instance_id: str) -> None:
+        """Start a stopped instance."""
+        containers.boot(self.container_name(instance_id), self._volumes.nodes(instance_id))
+
+    def stop(self, instance_id: str) -> None:
+        """Shut an instance down; its disk, address and attachments stay."""
+        containers.shut_down(self.container_name(instance_id))
+
+    def reboot(self, instance_id: str) -> None:
+        """Shut an instance down and start it."""
+        self.stop(instance_id)
+        self.start(instance_id)
+
+    def terminate(self, instance_id: str) -> None:
+        """Remove an instance with its disk and network, as far as they exist; its volumes are detached."""
+        podman("rm", "--force", "--ignore", "--time=0", self.container_name(instance_id))
+        podman("volume", "rm", "--force", self._docker_volume(instance_id), check=False)
+        self._volumes.release(instance_id)
+        self._network.remove_guest(instance_id)
+        self._seen_up.pop(instance_id, None)
+
+    def actual(self) -> dict[str, ActualInstance]:
+        """The instances there are, by id. One whose own system asked for a reboot is started again here."""
+        found = {}
+        for entry in self._containers():
+            instance_id = entry["Config"]["Labels"][_INSTANCE_LABEL]
+            state = entry["State"]
+            running = state["Status"] in {"running", "initialized", "created"}
+            if state["Status"] in {"exited", "stopped"} and state["ExitCode"] == _REBOOT_EXIT:
+                self.start(instance_id)
+                running = True
+            found[instance_id] = ActualInstance(
+                instance_id=instance_id,
+                state=InstanceState.RUNNING if running else InstanceState.STOPPED,
+                image_id=entry["Config"]["Labels"][_IMAGE_LABEL],
+                private_ip=entry["Config"]["Labels"][_ADDRESS_LABEL],
+                started_at=_time(state["StartedAt"]) if state["Status"] == "running" else None,
+                devices=tuple(sorted(self._volumes.attached(instance_id))),
+            )
+        return found
+
+    def is_up(self, instance_id: str) -> bool:
+        """Whether an instance has booted far enough to take SSH connections."""
+        process = self._pid(instance_id)
+        if process is None:
+            return False
+        if self._seen_up.get(instance_id) != process:
+            if not _listens(process, _SSH_PORT):
+                return False
+            self._seen_up[instance_id] = process
+        return True
+
+    def console(self, instance_id: str) -> str:
+        """The last of what an instance wrote to its console; empty for one that is gone."""
+        result = podman("logs", self.container_name(instance_id), check=False)
+        return result.stdout[-_CONSOLE_BYTES:] if result.returncode == 0 else ""
+
+    def down(self) -> None:
+        """Remove all instances and the images made of them, found by their label, so after a crash as well."""
+        label = f"--filter=label={containers.CLOUD_LABEL}={self._settings.name}"
+        found = podman("ps", "--all", "--quiet", "--no-trunc", label).stdout.split()
+        if found:
+            podman("rm", "--force", "--time=0", *found)
+        images.remove_all(self._settings)
+        kept = podman("volume", "ls", "--quiet", label).stdout.split()
+        if kept:
+            podman("volume", "rm", "--force", *kept)
+
+    def _docker_volume(self, instance_id: str) -> str:
+        return f"{self.container_name(instance_id)}-docker"
+
+    def _containers(self) -> list[dict[str, Any]]:
+        label = f"--filter=label={containers.CLOUD_LABEL}={self._settings.name}"
+        listed = podman("ps", "--all", "--quiet", "--no-trunc", label, f"--filter=label={_INSTANCE_LABEL}")
+        ids = listed.stdout.split()
+        if not ids:
+            return []
+        # One that vanishes meanwhile is reported as an error besides the others.
+        inspected = podman("container", "inspect", *ids, check=False).stdout
+        return list(json.loads(inspected or "[]"))
+
+    def _pid(self, instance_id: str) -> int | None:
+        container = self.container_name(instance_id)
+        try:
+            return containers.pid(container) if containers.is_running(container) else None
+        except EngineError:
+            # It ended between the two questions.
+            return None
+
+
+def _listens(process: int, port: int) -> bool:
+    """Whether something listens on a TCP port in a process' network namespace (proc_pid_net(5))."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{process}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            if state == _TCP_LISTEN and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
+
+
+def _time(text: str) -> datetime:
+    """Podman's time stamps have nanoseconds, which Python does not read."""
+    whole, _, rest = text.partition(".")
+    zone = rest.lstrip("0123456789") or text[len(whole) :]
+    return datetime.fromisoformat(whole + ("+00:00" if zone in {"", "Z"} else zone))
