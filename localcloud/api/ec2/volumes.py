@@ -88,6 +88,14 @@ def check_deletion(call: Call) -> None:
         raise AwsError("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance.id}")
 
 
+@SERVICE.action("DescribeVolumes")
+def describe_volumes(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
+    """Say of every volume that it goes to one instance only, as AWS does; moto leaves the field out."""
+    for volume in backend(call.plane).volumes.values():
+        volume.multi_attach_enabled = bool(volume.multi_attach_enabled)
+    return call.forward()
+
+
 @SERVICE.action("CreateSnapshot")
 def create_snapshot(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
     """Copy the content while the caller waits."""
