@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,11 @@ def test_check_names_what_does_not_connect(
     assert result.exit_code == 1
     assert named in result.output
     assert "wrong" not in result.output
+
+
+def test_the_readme_names_every_setting() -> None:
+    readme = (APP / "README.md").read_text(encoding="utf-8")
+    for field in fields(Settings):
+        assert f"`MEMO_{field.name.upper()}`" in readme
+        if field.default not in (MISSING, "", None):
+            assert f"| {field.default} |" in readme

@@ -35,7 +35,7 @@ async function ask(url, options = {}) {
 function localTime(element) {
   const moment = new Date(element.dateTime);
   if (!Number.isNaN(moment.getTime())) {
-    element.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    element.textContent = moment.toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
   }
 }
 
@@ -90,6 +90,7 @@ document.getElementById("text").addEventListener("keydown", (event) => {
 
 list.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!confirm("Delete this memo?")) return;
   const id = /(\d+)\/delete$/.exec(event.target.getAttribute("action"))[1];
   busy(event.submitter ?? event.target.querySelector("button"), async () => {
     await ask(`${api}/${id}`, { method: "DELETE" });

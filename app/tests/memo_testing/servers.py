@@ -22,6 +22,9 @@ from pathlib import Path
 import pymysql
 import redis
 
+from localcloud.database_images import ensure_database_archives
+from localcloud.engine import podman, prepare
+
 START_SECONDS = 120
 
 
@@ -72,8 +75,6 @@ def given_servers() -> Servers | None:
 @contextmanager
 def started_servers() -> Iterator[Servers]:
     """Start both servers in containers, wait until they answer, remove them afterwards."""
-    from localcloud.engine import podman, prepare
-    from localcloud.images import ensure_database_archives
 
     prepare()
     mysql_archive, redis_archive = ensure_database_archives(print)
@@ -85,14 +86,16 @@ def started_servers() -> Iterator[Servers]:
         for image, archive in (("mysql:9.7", mysql_archive), ("redis:8", redis_archive)):
             _load(f"docker.io/library/{image}", archive)
         # On the host's network, because localcloud's engine has no network of its own; on loopback only.
+        # Privileged, because other containers do not start where root lacks CAP_SYS_RESOURCE (measured).
+        common = ("run", "-d", "--rm", "--privileged", "--network", "host", "--name")
         podman(
-            *("run", "-d", "--rm", "--name", names["mysql"], "--network", "host"),
+            *(*common, names["mysql"]),
             *("-e", f"MYSQL_ROOT_PASSWORD={password}", "-e", "MYSQL_ROOT_HOST=127.0.0.1"),
             *("docker.io/library/mysql:9.7", "mysqld", "--bind-address=127.0.0.1", f"--port={servers.mysql_port}"),
             *("--mysqlx=OFF", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF", "--skip-log-bin"),
         )
         podman(
-            *("run", "-d", "--rm", "--name", names["redis"], "--network", "host", "docker.io/library/redis:8"),
+            *(*common, names["redis"], "docker.io/library/redis:8"),
             *("redis-server", "--bind", "127.0.0.1", "--port", str(servers.redis_port)),
             *("--requirepass", password, "--save", ""),
         )
@@ -105,7 +108,6 @@ def started_servers() -> Iterator[Servers]:
 
 def _load(reference: str, archive: Path) -> None:
     """Put an image into the engine's storage, unless this very archive is there already."""
-    from localcloud.engine import podman
 
     if podman("image", "exists", reference, check=False).returncode == 0:
         return
