@@ -6,13 +6,14 @@ and namespaces exist while its first process waits. So the instance finds its di
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from .engine import EngineError, podman, run
-from .settings import CloudSettings
+from .engine import podman, run
+from .settings import RUN_ROOT, CloudSettings
 
 CLOUD_LABEL = "localcloud"
 """The label that names the cloud; how containers, volumes and images are found again."""
@@ -25,31 +26,15 @@ def name(settings: CloudSettings, instance_id: str) -> str:
     return f"{settings.name}-{instance_id}"
 
 
-def state(container: str) -> str | None:
-    """Podman's word for the container's state, e.g. `running`; None when there is none."""
-    result = podman("container", "inspect", "--format={{.State.Status}}", container, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def is_running(container: str) -> bool:
-    """Whether the container runs."""
-    return state(container) == "running"
-
-
-def pid(container: str) -> int:
-    """The process id of the container's first process.
-
-    Raises:
-        EngineError: it does not run.
-    """
-    found = int(podman("container", "inspect", "--format={{.State.Pid}}", container).stdout)
-    if not found:
-        raise EngineError(f"container {container} does not run")
-    return found
+def running_pid(container: str) -> int | None:
+    """The process id of the container's first process; None unless it runs."""
+    result = podman("container", "inspect", "--format={{.State.Status}} {{.State.Pid}}", container, check=False)
+    status, _, process = result.stdout.strip().partition(" ")
+    return int(process) if status == "running" else None
 
 
 def boot(container: str, nodes: Mapping[str, int]) -> None:
-    """Start a container that does not run.
+    """Start a container; does nothing when it runs, so that two who see it stopped do no harm.
 
     Args:
         container: its name.
@@ -58,8 +43,16 @@ def boot(container: str, nodes: Mapping[str, int]) -> None:
     Raises:
         EngineError: it cannot be started.
     """
+    RUN_ROOT.mkdir(parents=True, exist_ok=True)
+    with (RUN_ROOT / ".boot.lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if running_pid(container) is None:
+            _boot(container, nodes)
+
+
+def _boot(container: str, nodes: Mapping[str, int]) -> None:
     podman("init", container)
-    process = pid(container)
+    process = int(podman("container", "inspect", "--format={{.State.Pid}}", container).stdout)
     hide_host_devices(process)
     for device, number in nodes.items():
         make_node(process, device, number)

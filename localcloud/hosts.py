@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import containers, images
-from .engine import EngineError, podman, prepare
+from .engine import podman, prepare
 from .model import ActualInstance, DesiredInstance, Firewall, InstanceState
 from .network import Network, name_servers
 from .settings import CloudSettings
@@ -20,6 +20,7 @@ _ADDRESS_LABEL = "localcloud.address"
 _REBOOT_EXIT = 129
 """The exit status of a container whose system called for a reboot: killed by SIGHUP (reboot(2), PID namespaces)."""
 
+_TERMINATE_SECONDS = 30
 _SSH_PORT = 22
 _TCP_LISTEN = "0A"
 _CONSOLE_BYTES = 64 * 1024
@@ -97,7 +98,8 @@ class Hosts:
 
     def terminate(self, instance_id: str) -> None:
         """Remove an instance with its disk and network, as far as they exist; its volumes are detached."""
-        podman("rm", "--force", "--ignore", "--time=0", self.container_name(instance_id))
+        # As on EC2 it is told to shut down first: what it writes to its volumes then is kept.
+        podman("rm", "--force", "--ignore", f"--time={_TERMINATE_SECONDS}", self.container_name(instance_id))
         podman("volume", "rm", "--force", self._docker_volume(instance_id), check=False)
         self._volumes.release(instance_id)
         self._network.remove_guest(instance_id)
@@ -108,6 +110,9 @@ class Hosts:
         found = {}
         for entry in self._containers():
             instance_id = entry["Config"]["Labels"][_INSTANCE_LABEL]
+            if entry["Name"] != self.container_name(instance_id):
+                # A container that an image is being made with has its instance's labels.
+                continue
             state = entry["State"]
             running = state["Status"] in {"running", "initialized", "created"}
             if state["Status"] in {"exited", "stopped"} and state["ExitCode"] == _REBOOT_EXIT:
@@ -125,7 +130,7 @@ class Hosts:
 
     def is_up(self, instance_id: str) -> bool:
         """Whether an instance has booted far enough to take SSH connections."""
-        process = self._pid(instance_id)
+        process = containers.running_pid(self.container_name(instance_id))
         if process is None:
             return False
         if self._seen_up.get(instance_id) != process:
@@ -162,14 +167,6 @@ class Hosts:
         # One that vanishes meanwhile is reported as an error besides the others.
         inspected = podman("container", "inspect", *ids, check=False).stdout
         return list(json.loads(inspected or "[]"))
-
-    def _pid(self, instance_id: str) -> int | None:
-        container = self.container_name(instance_id)
-        try:
-            return containers.pid(container) if containers.is_running(container) else None
-        except EngineError:
-            # It ended between the two questions.
-            return None
 
 
 def _listens(process: int, port: int) -> bool:

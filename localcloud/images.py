@@ -33,7 +33,7 @@ _DATA_SOURCE_DIR = "usr/lib/python3/dist-packages/localcloud_guest"
 _SUITE = "trixie"
 _PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2",
-    "ca-certificates", "cloud-init", "netbase", "less", "procps",
+    "ca-certificates", "cloud-init", "netbase", "less", "procps", "e2fsprogs", "iputils-ping", "curl",
 )  # fmt: skip
 _MASKED = (
     # There is no terminal, no hardware, and the kernel is the host's: its settings are not the instance's business.
@@ -109,7 +109,18 @@ def ensure_base(report: Report) -> BaseImage:
             str(tar), base.reference, timeout=600,
         )  # fmt: skip
         report(f"base image: unpacked in {time.monotonic() - began:.0f} s")
+        _remove_old_bases(base)
     return base
+
+
+def _remove_old_bases(base: BaseImage) -> None:
+    """Remove the images of former recipes, unless a cloud is up that may still launch from one."""
+    if podman("ps", "--all", "--quiet").stdout.strip():
+        return
+    found = podman("images", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={BASE_REPOSITORY}").stdout
+    old = [name for name in found.split() if name != base.reference]
+    if old:
+        podman("rmi", *old)
 
 
 def _files() -> dict[str, bytes | str]:
@@ -216,7 +227,7 @@ def commit(settings: CloudSettings, instance_id: str, image_id: str, *, stop: bo
             f"{CACHE_DIR} has {free_gib:.1f} GiB free, and an image needs {_COMMIT_SPACE_GIB:g} GiB; make room there"
         )
     container = containers.name(settings, instance_id)
-    restart = stop and containers.is_running(container)
+    restart = stop and containers.running_pid(container) is not None
     if restart:
         containers.shut_down(container)
     try:

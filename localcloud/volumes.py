@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .engine import EngineError, run
 from .settings import CloudSettings
 
 _GIB = 2**30
+_DETACH_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,7 @@ class Volumes:
 
     def _process(self, instance_id: str) -> int | None:
         """The first process of a running instance."""
-        container = containers.name(self._settings, instance_id)
-        return containers.pid(container) if containers.is_running(container) else None
+        return containers.running_pid(containers.name(self._settings, instance_id))
 
     def _loop(self, volume_id: str) -> str | None:
         """A volume's loop device, if it has one."""
@@ -207,9 +208,21 @@ class Volumes:
         return Path(loop).stat().st_rdev
 
     def _free(self, volume_id: str) -> None:
+        """Detach a volume's loop device, and wait until nobody has it open.
+
+        Raises:
+            EngineError: somebody still has after a while.
+        """
         loop = self._loop(volume_id)
-        if loop is not None:
-            run("losetup", "--detach", loop)
+        if loop is None:
+            return
+        run("losetup", "--detach", loop)
+        deadline = time.monotonic() + _DETACH_SECONDS
+        # A file system of an instance that just ended is still being written back.
+        while self._loop(volume_id) is not None:
+            if time.monotonic() > deadline:
+                raise EngineError(f"{volume_id} ({loop}) is still in use; see: findmnt --all | grep {loop}")
+            time.sleep(0.05)
 
     def _is_mounted(self, process: int, volume_id: str) -> bool:
         loop = self._loop(volume_id)
