@@ -38,9 +38,7 @@ class Groups:
         health: what the probes saw of a target group, by `TARGET_ID:PORT`.
     """
 
-    def __init__(
-        self, plane: ControlPlane, state: State, health: Callable[[str], dict[str, TargetHealth]]
-    ) -> None:
+    def __init__(self, plane: ControlPlane, state: State, health: Callable[[str], dict[str, TargetHealth]]) -> None:
         self._plane = plane
         self._state = state
         self._health = health
@@ -246,7 +244,5 @@ class Groups:
 
 
 def _instance_tags(group: Group) -> list[dict[str, str]]:
-    propagated = [
-        {"Key": tag["Key"], "Value": tag["Value"]} for tag in group.tags.values() if tag["PropagateAtLaunch"]
-    ]
+    propagated = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in group.tags.values() if tag["PropagateAtLaunch"]]
     return [*propagated, {"Key": "aws:autoscaling:groupName", "Value": group.name}]

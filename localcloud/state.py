@@ -259,9 +259,7 @@ def _target_group(group: FakeTargetGroup, addresses: dict[str, str]) -> DesiredT
             matcher=str(group.matcher.get("HttpCode", "200")),
         ),
         targets=tuple(
-            DesiredTarget(
-                t["Id"], t["Id"] if group.target_type == "ip" else addresses.get(t["Id"]), int(t["Port"])
-            )
+            DesiredTarget(t["Id"], t["Id"] if group.target_type == "ip" else addresses.get(t["Id"]), int(t["Port"]))
             for t in group.targets.values()
         ),
         deregistration_delay=int(group.attributes["deregistration_delay.timeout_seconds"]),

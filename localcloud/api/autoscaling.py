@@ -33,10 +33,16 @@ PROCESSES = (
 )
 METRICS = tuple(
     f"Group{name}"
-    for name in (
-        "MinSize MaxSize DesiredCapacity InServiceInstances PendingInstances StandbyInstances "
-        "TerminatingInstances TotalInstances"
-    ).split()
+    for name in [
+        "MinSize",
+        "MaxSize",
+        "DesiredCapacity",
+        "InServiceInstances",
+        "PendingInstances",
+        "StandbyInstances",
+        "TerminatingInstances",
+        "TotalInstances",
+    ]
 )
 _NOT_MODELLED = {
     "LaunchConfigurationName": "launch configurations",
@@ -196,11 +202,13 @@ def set_desired_capacity(call: Call) -> EmptyResult:
     wanted = int(call.params.get("DesiredCapacity") or 0)
     if wanted < group.minimum:
         raise AwsError(
-            "ValidationError", f"New SetDesiredCapacity value {wanted} is below min value {group.minimum} for the AutoScalingGroup."
+            "ValidationError",
+            f"New SetDesiredCapacity value {wanted} is below min value {group.minimum} for the AutoScalingGroup.",
         )
     if wanted > group.maximum:
         raise AwsError(
-            "ValidationError", f"New SetDesiredCapacity value {wanted} is above max value {group.maximum} for the AutoScalingGroup."
+            "ValidationError",
+            f"New SetDesiredCapacity value {wanted} is above max value {group.maximum} for the AutoScalingGroup.",
         )
     if wanted != group.desired:
         before, group.desired = group.desired, wanted
@@ -255,7 +263,9 @@ def set_instance_protection(call: Call) -> EmptyResult:
     group = find_group(call.plane, call.params.get("AutoScalingGroupName"))
     for instance_id in call.params.get("InstanceIds") or []:
         if instance_id not in group.members:
-            raise AwsError("ValidationError", f"The instance {instance_id} is not part of Auto Scaling group {group.name}.")
+            raise AwsError(
+                "ValidationError", f"The instance {instance_id} is not part of Auto Scaling group {group.name}."
+            )
         group.members[instance_id].protected = bool(call.params.get("ProtectedFromScaleIn"))
     return EmptyResult()
 
@@ -430,7 +440,8 @@ def describe_policies(call: Call) -> ActionResult:
         }
         for group in groups
         for policy in group.policies.values()
-        if (not names or policy.name in names or policy.arn in names) and (not types or "TargetTrackingScaling" in types)
+        if (not names or policy.name in names or policy.arn in names)
+        and (not types or "TargetTrackingScaling" in types)
     ]
     page, token = _page(found, call.params)
     return ActionResult({"ScalingPolicies": page, "NextToken": token})
@@ -528,7 +539,10 @@ def _apply(group: Group, params: dict[str, Any]) -> None:
 
 def _check_size(group: Group) -> None:
     if not 0 <= group.minimum <= group.maximum:
-        raise AwsError("ValidationError", "Max bound, %d, must be greater than or equal to min bound, %d" % (group.maximum, group.minimum))
+        raise AwsError(
+            "ValidationError",
+            "Max bound, %d, must be greater than or equal to min bound, %d" % (group.maximum, group.minimum),
+        )
     if not group.minimum <= group.desired <= group.maximum:
         raise AwsError(
             "ValidationError",
@@ -613,7 +627,9 @@ def _find_member(plane: ControlPlane, instance_id: object) -> tuple[Group, Membe
     for group in plane.groups.values():
         if str(instance_id) in group.members:
             return group, group.members[str(instance_id)]
-    raise AwsError("ValidationError", f"Instance Id not found - No managed instance found for instance ID: {instance_id}")
+    raise AwsError(
+        "ValidationError", f"Instance Id not found - No managed instance found for instance ID: {instance_id}"
+    )
 
 
 def _processes(call: Call) -> tuple[str, ...]:

@@ -41,6 +41,23 @@ _LOAD_BALANCER_ATTRIBUTES = {
     "connection_logs.s3.enabled": "false",
 }
 """Attributes that may be set, with the only value that changes nothing where the local cloud does not model them."""
+_DEFAULT_ATTRIBUTES = {
+    "access_logs.s3.enabled": "false",
+    "client_keep_alive.seconds": "3600",
+    "connection_logs.s3.enabled": "false",
+    "idle_timeout.timeout_seconds": "60",
+    "load_balancing.cross_zone.enabled": "true",
+    "routing.http2.enabled": "true",
+    "routing.http.desync_mitigation_mode": "defensive",
+    "routing.http.drop_invalid_header_fields.enabled": "false",
+    "routing.http.preserve_host_header.enabled": "false",
+    "routing.http.x_amzn_tls_version_and_cipher_suite.enabled": "false",
+    "routing.http.xff_client_port.enabled": "false",
+    "routing.http.xff_header_processing.mode": "append",
+    "waf.fail_open.enabled": "false",
+    "zonal_shift.config.enabled": "false",
+}
+"""ELB User Guide, "Load balancer attributes": what a new application load balancer has; moto lists a third of them."""
 _TARGET_GROUP_ATTRIBUTES = {
     "deregistration_delay.timeout_seconds": None,
     "stickiness.enabled": "false",
@@ -126,7 +143,10 @@ def check_load_balancer(call: Call) -> None:
     if len(set(zones)) < 2:
         raise AwsError("ValidationError", "At least two subnets in two different Availability Zones must be specified")
     if len(set(zones)) < len(zones):
-        raise AwsError("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the same Availability Zone")
+        raise AwsError(
+            "InvalidConfigurationRequest",
+            "A load balancer cannot be attached to multiple subnets in the same Availability Zone",
+        )
     _check_groups(call, params.get("SecurityGroups") or [])
 
 
@@ -141,8 +161,7 @@ def create_load_balancer(call: Call) -> Any:  # noqa: ANN401 - what moto's metho
     digits = int(arn.rpartition("/")[2], 16) % 10**10
     balancer.dns_name = f"{balancer.name}-{digits:010d}.{settings.region}.{settings.domain}"
     balancer.localcloud_address = network.take_address(balancer.subnets[0])  # type: ignore[attr-defined]
-    balancer.attrs.update({"idle_timeout.timeout_seconds": "60", "load_balancing.cross_zone.enabled": "true"})
-    balancer.attrs["routing.http2.enabled"] = "true"
+    balancer.attrs.update(_DEFAULT_ATTRIBUTES)
     balancer.state = "active"
     if not balancer.security_groups:
         default = ec2.backend(call.plane).get_default_security_group(balancer.vpc_id)
@@ -199,7 +218,9 @@ def check_target_group(call: Call) -> None:
     if params.get("ProtocolVersion") not in (None, "HTTP1"):
         raise unsupported(f"{params['ProtocolVersion']} to targets (ProtocolVersion)")
     if params.get("HealthCheckEnabled") is False:
-        raise AwsError("ValidationError", "Health check enabled must be true for target groups with target type 'instance'")
+        raise AwsError(
+            "ValidationError", "Health check enabled must be true for target groups with target type 'instance'"
+        )
     _check_health_check(params, 30, 5)
 
 
@@ -209,9 +230,7 @@ def check_target_group_change(call: Call) -> None:
     group = _target_group(call)
     if call.params.get("HealthCheckProtocol") not in (None, "HTTP"):
         raise unsupported(f"health checks that speak {call.params['HealthCheckProtocol']} (HealthCheckProtocol)")
-    _check_health_check(
-        call.params, int(group.health_check_interval_seconds), int(group.health_check_timeout_seconds)
-    )
+    _check_health_check(call.params, int(group.health_check_interval_seconds), int(group.health_check_timeout_seconds))
 
 
 @SERVICE.check("DeleteTargetGroup")
@@ -244,7 +263,9 @@ def check_listener(call: Call) -> None:
         arn, port = params.get("LoadBalancerArn"), int(params.get("Port") or 0)
         balancer = backend(call.plane).load_balancers.get(str(arn))
         if balancer is not None and any(int(listener.port) == port for listener in balancer.listeners.values()):
-            raise AwsError("DuplicateListener", f"A listener already exists on this port for this load balancer '{arn}'")
+            raise AwsError(
+                "DuplicateListener", f"A listener already exists on this port for this load balancer '{arn}'"
+            )
 
 
 @SERVICE.after("ModifyListener", "DeleteListener")
@@ -272,7 +293,8 @@ def register_targets(call: Call) -> EmptyResult:
                 raise AwsError("InvalidTarget", f"The following targets are not valid instances: '{target_id}'")
             if instance.state != "running":
                 raise AwsError(
-                    "InvalidTarget", f"The following targets are not in a running state and cannot be registered: '{target_id}'"
+                    "InvalidTarget",
+                    f"The following targets are not in a running state and cannot be registered: '{target_id}'",
                 )
         known = group.targets.get(target_id)
         if known and target.get("Port") and int(known["Port"]) != int(target["Port"]):
@@ -344,19 +366,17 @@ def _health(
         )
     known = group.targets.get(target_id)
     if known is None or int(known["Port"]) != port:
-        return TargetHealth(
-            HealthState.UNUSED, "Target.NotRegistered", "Target is not registered to the target group"
-        )
+        return TargetHealth(HealthState.UNUSED, "Target.NotRegistered", "Target is not registered to the target group")
     if not group.load_balancer_arns:
         return TargetHealth(
-            HealthState.UNUSED, "Target.NotInUse", "Target group is not configured to receive traffic from the load balancer"
+            HealthState.UNUSED,
+            "Target.NotInUse",
+            "Target group is not configured to receive traffic from the load balancer",
         )
     instance = ec2.backend(plane).get_instance_by_id(target_id)
     if instance is not None:
         if instance.state != "running":
-            return TargetHealth(
-                HealthState.UNUSED, "Target.InvalidState", f"Target is in the {instance.state} state"
-            )
+            return TargetHealth(HealthState.UNUSED, "Target.InvalidState", f"Target is in the {instance.state} state")
         balancers = (backend(plane).load_balancers.get(arn) for arn in group.load_balancer_arns)
         zones = {subnet.availability_zone for balancer in balancers if balancer for subnet in balancer.subnets}
         if instance.availability_zone not in zones:
@@ -402,7 +422,9 @@ def _check_health_check(params: dict[str, Any], interval: int, timeout: int) -> 
     if not 2 <= timeout <= 120:
         raise AwsError("ValidationError", f"Health check timeout '{timeout}' must be between 2 and 120 seconds")
     if timeout >= interval:
-        raise AwsError("ValidationError", f"Health check interval '{interval}' must be greater than the timeout '{timeout}'.")
+        raise AwsError(
+            "ValidationError", f"Health check interval '{interval}' must be greater than the timeout '{timeout}'."
+        )
     for name in ("HealthyThresholdCount", "UnhealthyThresholdCount"):
         if params.get(name) is not None and not 2 <= int(params[name]) <= 10:
             raise AwsError("ValidationError", f"{name} '{params[name]}' must be between 2 and 10")

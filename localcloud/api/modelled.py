@@ -9,48 +9,123 @@ QUESTIONS = ("Describe", "Get", "List", "Search", "Lookup")
 
 ACTIONS: dict[str, frozenset[str]] = {
     "ec2": frozenset(
-        """
-        RunInstances StartInstances StopInstances RebootInstances TerminateInstances ModifyInstanceAttribute
-        ModifyInstanceMetadataOptions AssociateIamInstanceProfile DisassociateIamInstanceProfile
-        ReplaceIamInstanceProfileAssociation CreateTags DeleteTags
-        CreateImage DeregisterImage CreateSnapshot DeleteSnapshot
-        CreateVolume DeleteVolume AttachVolume DetachVolume
-        CreateSecurityGroup DeleteSecurityGroup ModifySecurityGroupRules
-        AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress
-        RevokeSecurityGroupIngress RevokeSecurityGroupEgress
-        UpdateSecurityGroupRuleDescriptionsIngress UpdateSecurityGroupRuleDescriptionsEgress
-        CreateKeyPair ImportKeyPair DeleteKeyPair
-        CreateLaunchTemplate CreateLaunchTemplateVersion ModifyLaunchTemplate DeleteLaunchTemplate
-        DeleteLaunchTemplateVersions CreateSubnet DeleteSubnet
-        """.split()
+        [
+            "RunInstances",
+            "StartInstances",
+            "StopInstances",
+            "RebootInstances",
+            "TerminateInstances",
+            "ModifyInstanceAttribute",
+            "ModifyInstanceMetadataOptions",
+            "AssociateIamInstanceProfile",
+            "DisassociateIamInstanceProfile",
+            "ReplaceIamInstanceProfileAssociation",
+            "CreateTags",
+            "DeleteTags",
+            "CreateImage",
+            "DeregisterImage",
+            "CreateSnapshot",
+            "DeleteSnapshot",
+            "CreateVolume",
+            "DeleteVolume",
+            "AttachVolume",
+            "DetachVolume",
+            "CreateSecurityGroup",
+            "DeleteSecurityGroup",
+            "ModifySecurityGroupRules",
+            "AuthorizeSecurityGroupIngress",
+            "AuthorizeSecurityGroupEgress",
+            "RevokeSecurityGroupIngress",
+            "RevokeSecurityGroupEgress",
+            "UpdateSecurityGroupRuleDescriptionsIngress",
+            "UpdateSecurityGroupRuleDescriptionsEgress",
+            "CreateKeyPair",
+            "ImportKeyPair",
+            "DeleteKeyPair",
+            "CreateLaunchTemplate",
+            "CreateLaunchTemplateVersion",
+            "ModifyLaunchTemplate",
+            "DeleteLaunchTemplate",
+            "DeleteLaunchTemplateVersions",
+            "CreateSubnet",
+            "DeleteSubnet",
+        ]
     ),
     "autoscaling": frozenset(
-        """
-        CreateAutoScalingGroup UpdateAutoScalingGroup DeleteAutoScalingGroup SetDesiredCapacity SetInstanceHealth
-        TerminateInstanceInAutoScalingGroup AttachLoadBalancerTargetGroups DetachLoadBalancerTargetGroups
-        CreateOrUpdateTags DeleteTags PutScalingPolicy DeletePolicy EnableMetricsCollection DisableMetricsCollection
-        SetInstanceProtection SuspendProcesses ResumeProcesses
-        """.split()
+        [
+            "CreateAutoScalingGroup",
+            "UpdateAutoScalingGroup",
+            "DeleteAutoScalingGroup",
+            "SetDesiredCapacity",
+            "SetInstanceHealth",
+            "TerminateInstanceInAutoScalingGroup",
+            "AttachLoadBalancerTargetGroups",
+            "DetachLoadBalancerTargetGroups",
+            "CreateOrUpdateTags",
+            "DeleteTags",
+            "PutScalingPolicy",
+            "DeletePolicy",
+            "EnableMetricsCollection",
+            "DisableMetricsCollection",
+            "SetInstanceProtection",
+            "SuspendProcesses",
+            "ResumeProcesses",
+        ]
     ),
     "elbv2": frozenset(
-        """
-        CreateLoadBalancer DeleteLoadBalancer ModifyLoadBalancerAttributes SetSecurityGroups
-        CreateTargetGroup ModifyTargetGroup ModifyTargetGroupAttributes DeleteTargetGroup
-        RegisterTargets DeregisterTargets CreateListener ModifyListener DeleteListener AddTags RemoveTags
-        """.split()
+        [
+            "CreateLoadBalancer",
+            "DeleteLoadBalancer",
+            "ModifyLoadBalancerAttributes",
+            "SetSecurityGroups",
+            "CreateTargetGroup",
+            "ModifyTargetGroup",
+            "ModifyTargetGroupAttributes",
+            "DeleteTargetGroup",
+            "RegisterTargets",
+            "DeregisterTargets",
+            "CreateListener",
+            "ModifyListener",
+            "DeleteListener",
+            "AddTags",
+            "RemoveTags",
+        ]
     ),
     "iam": frozenset(
-        """
-        CreateRole UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy DeleteRole TagRole UntagRole
-        PutRolePolicy DeleteRolePolicy AttachRolePolicy DetachRolePolicy
-        CreatePolicy CreatePolicyVersion SetDefaultPolicyVersion DeletePolicyVersion DeletePolicy TagPolicy UntagPolicy
-        CreateInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile
-        TagInstanceProfile UntagInstanceProfile CreateServiceLinkedRole DeleteServiceLinkedRole
-        """.split()
+        [
+            "CreateRole",
+            "UpdateRole",
+            "UpdateRoleDescription",
+            "UpdateAssumeRolePolicy",
+            "DeleteRole",
+            "TagRole",
+            "UntagRole",
+            "PutRolePolicy",
+            "DeleteRolePolicy",
+            "AttachRolePolicy",
+            "DetachRolePolicy",
+            "CreatePolicy",
+            "CreatePolicyVersion",
+            "SetDefaultPolicyVersion",
+            "DeletePolicyVersion",
+            "DeletePolicy",
+            "TagPolicy",
+            "UntagPolicy",
+            "CreateInstanceProfile",
+            "DeleteInstanceProfile",
+            "AddRoleToInstanceProfile",
+            "RemoveRoleFromInstanceProfile",
+            "TagInstanceProfile",
+            "UntagInstanceProfile",
+            "CreateServiceLinkedRole",
+            "DeleteServiceLinkedRole",
+        ]
     ),
-    "ssm": frozenset("PutParameter DeleteParameter DeleteParameters AddTagsToResource RemoveTagsFromResource".split()),
-    "sts": frozenset("AssumeRole".split()),
-    "cloudwatch": frozenset("PutMetricAlarm DeleteAlarms TagResource UntagResource".split()),
+    "ssm": frozenset(
+        ["PutParameter", "DeleteParameter", "DeleteParameters", "AddTagsToResource", "RemoveTagsFromResource"]
+    ),
+    "sts": frozenset(["AssumeRole"]),
+    "cloudwatch": frozenset(["PutMetricAlarm", "DeleteAlarms", "TagResource", "UntagResource"]),
 }
 
 

@@ -142,6 +142,8 @@ def refuse_unknown_images(call: Call) -> None:
     for image_id in call.params.get("ImageIds") or []:
         if not str(image_id).startswith("ami-"):
             raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{image_id}" (expecting "ami-...")')
+        if image_id in backend(call.plane).deleted_amis:
+            raise AwsError("InvalidAMIID.Unavailable", f"The image ID '[{image_id}]' is no longer available")
         if image_id not in backend(call.plane).amis:
             raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
 
@@ -239,7 +241,9 @@ def _map_devices(
         ebs = request.get("Ebs") or {}
         size = int(ebs.get("VolumeSize") or volume.size)
         if size < int(volume.size):
-            raise AwsError("InvalidBlockDeviceMapping", f"Volume of size {size}GB is smaller than snapshot, {volume.size}GB")
+            raise AwsError(
+                "InvalidBlockDeviceMapping", f"Volume of size {size}GB is smaller than snapshot, {volume.size}GB"
+            )
         delete = ebs.get("DeleteOnTermination")
         mappings.append(
             _mapping(
@@ -253,9 +257,13 @@ def _map_devices(
     for device, request in asked.items():
         ebs = request.get("Ebs") or {}
         if not device or not ebs.get("VolumeSize") or ebs.get("SnapshotId"):
-            raise unsupported("this block device mapping (BlockDeviceMappings): only the instance's own and empty volumes")
+            raise unsupported(
+                "this block device mapping (BlockDeviceMappings): only the instance's own and empty volumes"
+            )
         delete = ebs.get("DeleteOnTermination", True)
-        mappings.append(_mapping(device, None, int(ebs["VolumeSize"]), ebs.get("VolumeType") or "gp2", delete=bool(delete)))
+        mappings.append(
+            _mapping(device, None, int(ebs["VolumeSize"]), ebs.get("VolumeType") or "gp2", delete=bool(delete))
+        )
     image.mappings = mappings
     return copies
 
@@ -265,5 +273,3 @@ def _mapping(device: str, snapshot_id: str | None, size: int, kind: str, *, dele
     if snapshot_id:
         ebs["SnapshotId"] = snapshot_id
     return {"DeviceName": device, "Ebs": ebs}
-
-

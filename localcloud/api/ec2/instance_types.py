@@ -18,10 +18,7 @@ MODELLED = tuple(f"{family}.{size}" for family in ("t2", "t3") for size in ("nan
 def _zones(region: str) -> dict[str, tuple[str, ...]]:
     """Type to zones, from AWS's own answers that moto carries (in Seoul: t2 in the zones a and c only)."""
     offerings = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, [])
-    return {
-        name: tuple(sorted(o["Location"] for o in offerings if o["InstanceType"] == name))
-        for name in MODELLED
-    }
+    return {name: tuple(sorted(o["Location"] for o in offerings if o["InstanceType"] == name)) for name in MODELLED}
 
 
 def offered(instance_type: str, zone: str) -> bool:
@@ -38,9 +35,7 @@ def check(instance_type: str, zone: str | None = None) -> None:
     if instance_type not in INSTANCE_TYPES:
         raise AwsError("InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType.")
     if instance_type not in MODELLED:
-        raise AwsError(
-            "Unsupported", f"The local cloud does not model {instance_type}; it has {', '.join(MODELLED)}."
-        )
+        raise AwsError("Unsupported", f"The local cloud does not model {instance_type}; it has {', '.join(MODELLED)}.")
     if zone and not offered(instance_type, zone):
         better = ", ".join(_zones(active().settings.region)[instance_type])
         raise AwsError(

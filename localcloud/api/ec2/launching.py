@@ -331,9 +331,7 @@ def _block_devices(plane: ControlPlane, image_id: str, given: list[dict[str, Any
     return [{"DeviceName": name, "Ebs": ebs} for name, ebs in devices.items()]
 
 
-def _tags(
-    data: dict[str, Any], request: dict[str, Any], template_tags: dict[str, str]
-) -> dict[str, dict[str, str]]:
+def _tags(data: dict[str, Any], request: dict[str, Any], template_tags: dict[str, str]) -> dict[str, dict[str, str]]:
     tags: dict[str, dict[str, str]] = {"instance": dict(template_tags)} if template_tags else {}
     for specification in [*(data.get("TagSpecifications") or []), *(request.get("TagSpecifications") or [])]:
         kind = tags.setdefault(str(specification.get("ResourceType")), {})

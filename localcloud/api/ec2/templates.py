@@ -41,7 +41,8 @@ def find(plane: ControlPlane, template_id: object, name: object) -> LaunchTempla
             f"At least one of the launch templates specified in the request does not exist ({name}).",
         )
     raise AwsError(
-        "InvalidLaunchTemplateId.NotFound", f"The specified launch template, with template ID {template_id}, does not exist."
+        "InvalidLaunchTemplateId.NotFound",
+        f"The specified launch template, with template ID {template_id}, does not exist.",
     )
 
 
@@ -110,7 +111,9 @@ def create_launch_template(call: Call) -> ActionResult:
     """Keep the template's own tags apart from its data: in stock moto they became part of version 1."""
     name = str(call.params.get("LaunchTemplateName") or "")
     if not _NAME.fullmatch(name):
-        raise AwsError("InvalidLaunchTemplateName.MalformedException", f"The launch template name {name!r} is not valid.")
+        raise AwsError(
+            "InvalidLaunchTemplateName.MalformedException", f"The launch template name {name!r} is not valid."
+        )
     for specification in call.params.get("TagSpecifications") or []:
         if specification.get("ResourceType") != "launch-template":
             raise AwsError(

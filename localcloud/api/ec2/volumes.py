@@ -31,7 +31,11 @@ def is_root(volume: Volume) -> bool:
 def check_volume(call: Call) -> None:
     """Refuse what would be ignored, zones that are not, and sizes EBS does not have."""
     call.refuse_parameters(
-        {"MultiAttachEnabled": "volumes on several instances", "OutpostArn": "Outposts", "KmsKeyId": "keys of one's own"}
+        {
+            "MultiAttachEnabled": "volumes on several instances",
+            "OutpostArn": "Outposts",
+            "KmsKeyId": "keys of one's own",
+        }
     )
     zone = call.params.get("AvailabilityZone")
     if zone not in {z.name for z in backend(call.plane).describe_availability_zones()}:
@@ -48,23 +52,41 @@ def check_volume(call: Call) -> None:
         raise AwsError("InvalidParameterValue", "The volume is smaller than its snapshot.")
 
 
+@SERVICE.check("DescribeVolumes")
+def fill_in_fields(call: Call) -> None:
+    """Give fields that AWS always has and moto leaves out; `ec2_vol` and `ec2_vol_info` fail without them.
+
+    A volume that was made empty has an empty snapshot id, and every volume says whether it takes several instances.
+    """
+    for volume in backend(call.plane).volumes.values():
+        volume.snapshot_id = volume.snapshot_id or ""
+        volume.multi_attach_enabled = bool(volume.multi_attach_enabled)
+
+
 @SERVICE.check("AttachVolume")
 def check_attachment(call: Call) -> None:
     """Refuse what AWS refuses (EC2 API Reference, "AttachVolume"; moto attaches anything to anything)."""
     volume, instance = _volume(call.plane, call.params), _instance(call.plane, call.params.get("InstanceId"))
     device = str(call.params.get("Device") or "")
     if not _DEVICE.fullmatch(device):
-        raise AwsError("InvalidParameterValue", f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name.")
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name.",
+        )
     if volume.attachment is not None:
         raise AwsError("VolumeInUse", f"{volume.id} is already attached to an instance")
     if instance.state not in ("running", "stopped", "pending"):
         raise AwsError("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
     if volume.availability_zone != instance.availability_zone:
         raise AwsError(
-            "InvalidVolume.ZoneMismatch", f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'"
+            "InvalidVolume.ZoneMismatch",
+            f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'",
         )
     if _kernel_name(device) in {_kernel_name(d) for d in instance.block_device_mapping}:
-        raise AwsError("InvalidParameterValue", f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use")
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use",
+        )
 
 
 @SERVICE.check("DetachVolume")
@@ -77,7 +99,10 @@ def check_detachment(call: Call) -> None:
     if wanted and volume.attachment.instance.id != wanted:
         raise AwsError("InvalidAttachment.NotFound", f"Volume '{volume.id}' is not attached to '{wanted}'")
     if is_root(volume):
-        raise AwsError("OperationNotPermitted", f"Volume '{volume.id}' is the root volume of {volume.attachment.instance.id}; the local cloud does not model taking it away")
+        raise AwsError(
+            "OperationNotPermitted",
+            f"Volume '{volume.id}' is the root volume of {volume.attachment.instance.id}; the local cloud does not model taking it away",
+        )
 
 
 @SERVICE.check("DeleteVolume")
@@ -86,14 +111,6 @@ def check_deletion(call: Call) -> None:
     volume = _volume(call.plane, call.params)
     if volume.attachment is not None:
         raise AwsError("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance.id}")
-
-
-@SERVICE.action("DescribeVolumes")
-def describe_volumes(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
-    """Say of every volume that it goes to one instance only, as AWS does; moto leaves the field out."""
-    for volume in backend(call.plane).volumes.values():
-        volume.multi_attach_enabled = bool(volume.multi_attach_enabled)
-    return call.forward()
 
 
 @SERVICE.action("CreateSnapshot")
@@ -144,8 +161,9 @@ def delete_snapshot(call: Call) -> ActionResult:
 def _root_snapshots(plane: ControlPlane) -> set[str]:
     records = backend(plane)
     return {
-        s.id for s in records.snapshots.values() if s.from_ami and is_root(s.volume) or s.volume.id not in records.volumes
-        and s.from_ami
+        s.id
+        for s in records.snapshots.values()
+        if s.from_ami and is_root(s.volume) or s.volume.id not in records.volumes and s.from_ami
     }
 
 
