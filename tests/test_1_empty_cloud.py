@@ -89,7 +89,7 @@ def test_port_in_use_is_named_and_leaves_nothing(cloud: Stack) -> None:
     assert port in run.output, run.tail
     assert "Traceback" not in run.output
     cloud.localcloud("down", "--name", "e2e-other", timeout=120)
-    assert machine.difference(before, machine.snapshot()) == {}
+    assert machine.difference(before, machine.snapshot()) == ""
 
 
 def test_missing_podman_names_the_package(cloud: Stack, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_down_leaves_nothing(cloud: Stack, machine_before: dict[str, set[str]]) 
     removed = cloud.down()
     print(f"\nlocalcloud down: {removed.seconds:.0f} s")
     assert removed.status == 0, removed.tail
-    assert machine.difference(machine_before, machine.snapshot()) == {}
+    assert machine.difference(machine_before, machine.snapshot()) == ""
 
 
 def test_down_again_is_fine(cloud: Stack) -> None:

@@ -61,11 +61,14 @@ def snapshot() -> dict[str, set[str]]:
     }
 
 
-def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, dict[str, list[str]]]:
-    """What is there now and was not before, and the other way round; empty when nothing differs."""
-    found = {}
+def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> str:
+    """What is there now and was not before, and the other way round.
+
+    Returns:
+        A line for each, the kind first; empty when nothing differs.
+    """
+    lines = []
     for kind, earlier in before.items():
-        new, gone = sorted(after[kind] - earlier), sorted(earlier - after[kind])
-        if new or gone:
-            found[kind] = {"left behind": new, "taken away": gone}
-    return found
+        lines += [f"left behind, {kind}: {item}" for item in sorted(after[kind] - earlier)]
+        lines += [f"taken away, {kind}: {item}" for item in sorted(earlier - after[kind])]
+    return "\n".join(lines)
