@@ -66,6 +66,9 @@ class State(Protocol):
     def busy(self) -> set[str]:
         """The instances whose image is being made."""
 
+    def end_drains(self) -> None:
+        """Forget the draining targets that the balancer is done with."""
+
     def load_balancers(self) -> dict[str, DesiredLoadBalancer]:
         """Every load balancer by ARN."""
 
@@ -267,6 +270,7 @@ class Reconciler:
         """One pass."""
         parts = self._parts
         with self._lock:
+            parts.state.end_drains()
             parts.groups.step()
             desired = Snapshot(
                 parts.state.instances(),

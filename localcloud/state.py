@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from localcloud.settings import ACCOUNT_ID
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from moto.elbv2.models import FakeTargetGroup
+    from moto.elbv2.models import FakeListener, FakeTargetGroup
 
     from localcloud.api import ControlPlane
     from localcloud.api.access import Credentials
@@ -154,6 +155,11 @@ class State:
             addresses = {i.id: str(i.private_ip) for i in self._living() if i.state == InstanceState.RUNNING}
             return {g.arn: _target_group(g, addresses) for g in elbv2.backend(self._plane).target_groups.values()}
 
+    def end_drains(self) -> None:
+        """Forget the draining targets that the load balancer is done with, before their delay is over."""
+        with self._plane.lock:
+            elbv2.end_drains(self._plane)
+
     def _living(self) -> Iterable[Instance]:
         return [i for i in ec2.backend(self._plane).all_instances() if i.state != InstanceState.TERMINATED]
 
@@ -188,9 +194,7 @@ class State:
         )
 
 
-def _decoded(user_data: Any) -> bytes:  # noqa: ANN401 - moto keeps it in two forms
-    import base64
-
+def _decoded(user_data: object) -> bytes:
     return base64.b64decode(str(user_data)) if user_data else b""
 
 
@@ -227,7 +231,7 @@ def _rules(rules: list[SecurityGroupRule], members: dict[str, list[str]]) -> tup
     )
 
 
-def _listener(listener: Any) -> DesiredListener:  # noqa: ANN401 - moto's listener
+def _listener(listener: FakeListener) -> DesiredListener:
     fixed: dict[str, Any] = {}
     for action in listener.default_actions:
         if action.type == "fixed-response":
@@ -262,5 +266,5 @@ def _target_group(group: FakeTargetGroup, addresses: dict[str, str]) -> DesiredT
             DesiredTarget(t["Id"], t["Id"] if group.target_type == "ip" else addresses.get(t["Id"]), int(t["Port"]))
             for t in group.targets.values()
         ),
-        deregistration_delay=int(group.attributes["deregistration_delay.timeout_seconds"]),
+        deregistration_delay=int(str(group.attributes["deregistration_delay.timeout_seconds"])),
     )

@@ -85,6 +85,19 @@ def draining(group: FakeTargetGroup, now: float) -> dict[str, float]:
     return ends
 
 
+def end_drains(plane: ControlPlane) -> None:
+    """Forget the targets that the load balancer has nothing under way with any more.
+
+    ELB User Guide, "Deregistration delay": "If a deregistering target has no in-flight requests and no active
+    connections, Elastic Load Balancing immediately completes the deregistration process".
+    """
+    for group in backend(plane).target_groups.values():
+        ends = draining(group, plane.clock())
+        known = plane.machine.target_health(group.arn) if ends else {}
+        for key in [key for key in ends if key not in known]:
+            del ends[key]
+
+
 def is_draining(plane: ControlPlane, target_id: str) -> bool:
     """Whether the target still drains in any target group."""
     return any(
@@ -105,7 +118,7 @@ def register(group: FakeTargetGroup, target_id: str, now: float, port: int | Non
 def deregister(group: FakeTargetGroup, target_id: str, now: float) -> None:
     """Take a target out; it drains for the group's deregistration delay."""
     target = group.targets.pop(target_id, None)
-    delay = float(group.attributes["deregistration_delay.timeout_seconds"])
+    delay = float(str(group.attributes["deregistration_delay.timeout_seconds"]))
     if target is not None and delay > 0 and group.load_balancer_arns:
         draining(group, now)[f"{target_id}:{target['Port']}"] = now + delay
 
@@ -151,7 +164,7 @@ def check_load_balancer(call: Call) -> None:
 
 
 @SERVICE.action("CreateLoadBalancer")
-def create_load_balancer(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
+def create_load_balancer(call: Call) -> object:
     """Give the load balancer an address in its first subnet, a name that resolves here, and the default group."""
     known = set(backend(call.plane).load_balancers)
     result = call.forward()

@@ -77,6 +77,9 @@ class FakeState:
     def step(self) -> None:
         pass
 
+    def end_drains(self) -> None:
+        pass
+
 
 class FakeMachine:
     """Hosts, network, volumes, balancer and names in one."""
