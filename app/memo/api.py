@@ -28,7 +28,7 @@ def list_memos() -> Response:
     if not page.memos and not service.users.find(user_id)[0]:
         return _gone()
     following = None if page.next is None else str(page.next)
-    return json_response({"memos": [memo.as_dict() for memo in page.memos], "next": following})
+    return json_response({"memos": page.memos, "next": following})
 
 
 @blueprint.post("/memo")
@@ -43,7 +43,7 @@ def create_memo() -> Response:
         raise text_problem(error) from None
     except UnknownUser:
         return _gone()
-    return json_response(memo.as_dict())
+    return json_response(memo)
 
 
 @blueprint.delete("/memo/<memo_id>")

@@ -154,11 +154,12 @@ def write(output: Path, environment: dict[str, str], secrets: dict[str, str], us
             owner = pwd.getpwnam(user)
         except KeyError:
             raise BootstrapError(f"there is no user {user!r}: this host was not set up by the role memo_app") from None
-    ids = (owner.pw_uid, owner.pw_gid) if owner else None
+    # The unit may run this as the service's own user, who owns what they write.
+    ids = (owner.pw_uid, owner.pw_gid) if owner and owner.pw_uid != os.geteuid() else None
     folder = output / "secrets"
     try:
         output.mkdir(mode=0o755, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o500, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if ids:
             os.chown(folder, *ids)
         for name, value in secrets.items():
@@ -169,7 +170,9 @@ def write(output: Path, environment: dict[str, str], secrets: dict[str, str], us
         lines = [f"{name}={_quote(value)}\n" for name, value in sorted(variables.items())]
         _replace(output / "environment", "".join(lines), 0o444, None)
     except OSError as error:
-        raise BootstrapError(f"{error.filename or output}: {error.strerror}; is this run as root?") from None
+        raise BootstrapError(
+            f"{error.filename or output}: {error.strerror}; run this as root or as the service's user"
+        ) from None
 
 
 def _replace(path: Path, text: str, mode: int, ids: tuple[int, int] | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -37,18 +37,14 @@ class UnknownUser(LookupError):  # noqa: N818 - it is no fault of the program
     """The user a memo is for is not in the database (any more)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredMemo:
-    """A memo as clients see it; times are aware, in UTC."""
+    """A memo as clients see it: the attributes are the keys of its JSON. Times are aware, in UTC."""
 
     id: int
     text: str
     created_at: datetime
     updated_at: datetime
-
-    def as_dict(self) -> dict[str, Any]:
-        """The memo's JSON form."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

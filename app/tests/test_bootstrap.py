@@ -91,7 +91,7 @@ def test_modes(endpoint: str, tmp_path: Path) -> None:
     output = tmp_path / "run"
     assert run(instance(tmp_path, endpoint_url=endpoint, secrets=SECRETS), output) == 0
     secrets = output / "secrets"
-    assert stat.S_IMODE(secrets.stat().st_mode) == 0o500
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in secrets.iterdir()} == {0o400}
     assert stat.S_IMODE((output / "environment").stat().st_mode) == 0o444
 
