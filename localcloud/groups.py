@@ -1,6 +1,7 @@
 """Auto Scaling as it acts: launches, puts into and takes out of service, replaces what is dead or unhealthy.
 
-One `step` looks at every group once and does what can be done at once; nothing waits. Metrics do not scale anything yet.
+One `step` looks at every group once and does what can be done at once; nothing waits.
+Metrics do not scale anything yet.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ class Groups:
             return
         for arn in group.target_group_arns:
             record = elbv2.backend(self._plane).target_groups.get(arn)
-            for member in group.members.values() if record is not None else ():
+            for member in group.members.values():
+                if record is None:
+                    break
                 if member.lifecycle == "InService" and member.instance_id not in record.targets:
                     elbv2.register(record, member.instance_id, self._plane.clock())
 

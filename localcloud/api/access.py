@@ -138,15 +138,20 @@ def _resources(plane: ControlPlane, service: str, params: dict[str, Any]) -> lis
 
 
 def _statements(role: Role) -> Iterable[dict[str, Any]]:
-    documents = [*role.policies.values(), *(policy.document for policy in role.managed_policies.values())]
+    documents = [*role.policies.values(), *_managed_documents(role)]
     for document in documents:
         parsed = json.loads(document) if isinstance(document, str) else document
         found = parsed.get("Statement", [])
         yield from found if isinstance(found, list) else [found]
 
 
+def _managed_documents(role: Role) -> Iterable[str]:
+    for policy in role.managed_policies.values():
+        yield from (str(v.document) for v in policy.versions if v.version_id == policy.default_version_id)
+
+
 def _allowed(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
-    """Judge as IAM does: an explicit deny wins, and what nothing allows is denied (IAM User Guide, "Policy evaluation").
+    """Judge as IAM does: a deny wins, what nothing allows is denied (IAM User Guide, "Policy evaluation logic").
 
     Conditions are not modelled: an allow with one does not count, a deny with one does.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from moto.autoscaling.responses import AutoScalingResponse
@@ -73,7 +74,7 @@ _PREDEFINED_METRICS = {
 
 @SERVICE.action("CreateAutoScalingGroup")
 def create_group(call: Call) -> EmptyResult:
-    """Record a group; it has no instances until the next step (Auto Scaling API Reference, "CreateAutoScalingGroup")."""
+    """Record a group; its first instances come with the next step."""
     params, plane = call.params, call.plane
     _refuse(call)
     name = str(params.get("AutoScalingGroupName") or "")
@@ -289,8 +290,9 @@ def detach_target_groups(call: Call) -> EmptyResult:
             raise AwsError("ValidationError", f"Target group {arn} is not attached to {group.name}")
         group.target_group_arns.remove(arn)
         record = elbv2.backend(call.plane).target_groups.get(arn)
-        for instance_id in group.members if record is not None else ():
-            elbv2.deregister(record, instance_id, call.plane.clock())
+        if record is not None:
+            for instance_id in group.members:
+                elbv2.deregister(record, instance_id, call.plane.clock())
     return EmptyResult()
 
 
@@ -541,7 +543,7 @@ def _check_size(group: Group) -> None:
     if not 0 <= group.minimum <= group.maximum:
         raise AwsError(
             "ValidationError",
-            "Max bound, %d, must be greater than or equal to min bound, %d" % (group.maximum, group.minimum),
+            f"Max bound, {group.maximum}, must be greater than or equal to min bound, {group.minimum}",
         )
     if not group.minimum <= group.desired <= group.maximum:
         raise AwsError(
@@ -618,7 +620,8 @@ def _sorted_tags(group: Group) -> list[dict[str, Any]]:
 def _note_capacity(group: Group, before: int) -> None:
     activity = group.log(
         f"Setting desired capacity from {before} to {group.desired}",
-        f"a user request explicitly set group desired capacity changing the desired capacity from {before} to {group.desired}.",
+        "a user request explicitly set group desired capacity changing the desired capacity "
+        f"from {before} to {group.desired}.",
     )
     activity.end()
 
@@ -640,7 +643,7 @@ def _processes(call: Call) -> tuple[str, ...]:
     return given
 
 
-def _check_metrics(names: Any) -> None:  # noqa: ANN401 - any iterable of names
+def _check_metrics(names: Iterable[str]) -> None:
     for name in names:
         if name not in METRICS:
             raise AwsError("ValidationError", f"{name} is not one of the metrics {', '.join(METRICS)}")

@@ -1,6 +1,7 @@
 """Which actions the local cloud answers. What changes something and is not listed here is refused, never ignored.
 
-Questions (`Describe…`, `Get…`, `List…`) are answered wherever moto can: of what nobody can make, there is nothing to list.
+Questions (`Describe…`, `Get…`, `List…`) are answered wherever moto can: of what nobody can make,
+there is nothing to list.
 """
 
 from __future__ import annotations

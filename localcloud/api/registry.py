@@ -44,7 +44,7 @@ class Call:
     service: str
     action: str
     response: Any
-    forward: Callable[[], Any]
+    forward: Callable[[], object]
     params: dict[str, Any] = field(default_factory=dict)
 
     def refuse_parameters(self, reasons: dict[str, str]) -> None:
@@ -65,7 +65,7 @@ class Call:
 
 
 Check: TypeAlias = Callable[[Call], None]
-Replacement: TypeAlias = Callable[[Call], Any]
+Replacement: TypeAlias = Callable[[Call], object]
 
 _active: ControlPlane | None = None
 
@@ -144,12 +144,12 @@ class Service:
             setattr(self.response, method, self._wrap(action, getattr(self.response, method, None)))
         self._installed = True
 
-    def _wrap(self, action: str, original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    def _wrap(self, action: str, original: Callable[[BaseResponse], object] | None) -> Callable[[BaseResponse], object]:
         replacement = self._replacements.get(action)
         if original is None and replacement is None:
             raise LookupError(f"moto has no {self.name} {action} to add to")
 
-        def wrapped(response: Any) -> Any:
+        def wrapped(response: BaseResponse) -> object:
             forward = functools.partial(original, response) if original else _nothing_to_forward
             call = Call(active(), self.name, action, response, forward, _parameters(response))
             for check in self._checks.get(action, ()):

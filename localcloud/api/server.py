@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import flask
 from botocore.model import OperationNotFoundError
+from moto.backends import SERVICE_NAMES
 from moto.core.exceptions import ServiceException
 from moto.core.model import OperationModel
 from moto.core.serialize import get_serializer_class
@@ -172,7 +173,7 @@ def render_error(
     return f"{status} Error", headers, body if isinstance(body, bytes) else str(body).encode()
 
 
-def _backend_app(service: Any) -> flask.Flask:
+def _backend_app(service: SERVICE_NAMES) -> flask.Flask:
     """Build moto's application for a service, with errors in AWS's form instead of HTML pages."""
     app = create_backend_app(service)
     app.debug = False
@@ -200,7 +201,7 @@ def _backend_app(service: Any) -> flask.Flask:
 class _QuietHandler(MotoRequestHandler):
     """One debug line per request, in the log rather than on the terminal."""
 
-    def log(self, type: str, message: str, *args: Any) -> None:
+    def log(self, type: str, message: str, *args: object) -> None:
         log.debug("%s %s", self.address_string(), message % args if args else message)
 
 

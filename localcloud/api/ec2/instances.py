@@ -8,48 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
-from moto.ec2.models.instances import Instance, InstanceState, Reservation, StateReason
+from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 from localcloud.api.ec2 import instance_types, launching, user_data
 from localcloud.api.ec2.service import SERVICE, backend
+from localcloud.api.ec2.states import set_state
 from localcloud.api.registry import AwsError, Call, unsupported
 from localcloud.model import InstanceState as State
 
 if TYPE_CHECKING:
     from localcloud.api import ControlPlane
-
-CODES = {
-    State.PENDING: 0,
-    State.RUNNING: 16,
-    State.SHUTTING_DOWN: 32,
-    State.TERMINATED: 48,
-    State.STOPPING: 64,
-    State.STOPPED: 80,
-}
-"""EC2 API Reference, "InstanceState"."""
-
-_original_init = Instance.__init__
-
-
-def _init(self: Instance, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - moto's own signature
-    """Begin as `pending`: moto's instances run before they exist."""
-    _original_init(self, *args, **kwargs)
-    set_state(self, State.PENDING)
-
-
-Instance.__init__ = _init  # type: ignore[method-assign]
-
-
-def set_state(instance: Instance, state: State) -> InstanceState:
-    """Record a state.
-
-    Returns:
-        The one before it, as moto has it.
-    """
-    previous = copy.copy(instance._state)
-    instance._state.name = state.value
-    instance._state.code = CODES[state]
-    return previous
 
 
 def settle(plane: ControlPlane, instance_id: str, state: State, reason: str | None = None) -> None:
@@ -170,7 +138,7 @@ def reboot_instances(call: Call) -> EmptyResult:
 
 
 @SERVICE.action("ModifyInstanceAttribute")
-def modify_instance_attribute(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
+def modify_instance_attribute(call: Call) -> object:
     """Let through what has an effect; groups replace the interface's old ones as well."""
     params = call.params
     instance = _find(call.plane, params.get("InstanceId"))
@@ -264,6 +232,3 @@ def _release(plane: ControlPlane, instance: Instance) -> None:
     association = records.iam_instance_profile_associations.pop(instance.id, None)
     if association is not None:
         instance.iam_instance_profile = None
-
-
-__all__ = ["CODES", "Reservation", "request_termination", "set_state", "settle"]

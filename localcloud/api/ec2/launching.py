@@ -16,7 +16,9 @@ from moto.iam.models import iam_backends
 
 from localcloud.api.ec2 import instance_types, templates, user_data
 from localcloud.api.ec2.service import backend
+from localcloud.api.ec2.states import set_state
 from localcloud.api.registry import AwsError, unsupported
+from localcloud.model import InstanceState
 from localcloud.settings import ACCOUNT_ID
 
 if TYPE_CHECKING:
@@ -169,6 +171,8 @@ def mac_of(private_ip: str) -> str:
 
 
 def _finish(instance: Instance, spec: LaunchSpec) -> None:
+    # moto's instances run before they exist.
+    set_state(instance, InstanceState.PENDING)
     nic = instance.nics[0]
     nic.mac_address = mac_of(str(nic.private_ip_address))
     nic.delete_on_termination = True
@@ -281,7 +285,8 @@ def _profile(profile: dict[str, Any]) -> str | None:
         which, value = ("name", name) if profile.get("Name") else ("arn", profile["Arn"])
         raise AwsError(
             "InvalidParameterValue",
-            f"Value ({value}) for parameter iamInstanceProfile.{which} is invalid. Invalid IAM Instance Profile {which}",
+            f"Value ({value}) for parameter iamInstanceProfile.{which} is invalid. "
+            f"Invalid IAM Instance Profile {which}",
         )
     return str(name)
 

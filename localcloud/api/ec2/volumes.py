@@ -101,7 +101,8 @@ def check_detachment(call: Call) -> None:
     if is_root(volume):
         raise AwsError(
             "OperationNotPermitted",
-            f"Volume '{volume.id}' is the root volume of {volume.attachment.instance.id}; the local cloud does not model taking it away",
+            f"Volume '{volume.id}' is the root volume of {volume.attachment.instance.id}; "
+            "the local cloud does not model taking it away",
         )
 
 
@@ -114,7 +115,7 @@ def check_deletion(call: Call) -> None:
 
 
 @SERVICE.action("CreateSnapshot")
-def create_snapshot(call: Call) -> Any:  # noqa: ANN401 - what moto's method returns
+def create_snapshot(call: Call) -> object:
     """Copy the content while the caller waits."""
     plane = call.plane
     volume = _volume(plane, call.params)
