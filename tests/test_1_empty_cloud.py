@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -11,9 +13,12 @@ import pytest
 from endtoend import machine
 from endtoend.stack import PROJECT, Stack
 
+from localcloud.settings import CloudSettings
+
 pytestmark = [pytest.mark.e2e, pytest.mark.clean]
 
-OTHER = ("--name", "e2e-other", "--cidr", "10.213.0.0/16")
+OTHER_CLOUD = CloudSettings(name="e2e-other", cidr="10.222.0.0/16")
+OTHER = ("--name", OTHER_CLOUD.name, "--cidr", OTHER_CLOUD.cidr)
 
 
 def everything(stack: Stack) -> dict[str, int]:
@@ -77,6 +82,29 @@ def test_no_credentials_on_aws(cloud: Stack, tmp_path: Path) -> None:
     assert "AWS_PROFILE" in run.output or "AWS_ACCESS_KEY_ID" in run.output, run.tail
 
 
+def test_second_cloud_beside_and_its_crash(cloud: Stack) -> None:
+    """Two clouds run side by side; one whose daemon is killed is removed whole, and the other never notices."""
+    other = Stack(OTHER_CLOUD, cloud.log)
+    before = machine.snapshot()
+    started = other.up()
+    assert started.status == 0, started.tail
+    image = other.ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-13-amd64-*"]}])["Images"][0][
+        "ImageId"
+    ]
+    launched = other.ec2.run_instances(ImageId=image, InstanceType="t2.micro", MinCount=1, MaxCount=1)["Instances"][0]
+    other.ec2.get_waiter("instance_running").wait(
+        InstanceIds=[launched["InstanceId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    assert everything(cloud)["instances"] == 0
+    daemons = [line for line in machine.snapshot()["processes"] if f"daemon --name {OTHER_CLOUD.name}" in line]
+    assert len(daemons) == 1
+    os.kill(int(daemons[0].split()[0]), signal.SIGKILL)
+    removed = other.down()
+    assert removed.status == 0, removed.tail
+    assert machine.difference(before, machine.snapshot()) == ""
+    assert everything(cloud)["instances"] == 0
+
+
 def test_port_in_use_is_named_and_leaves_nothing(cloud: Stack) -> None:
     before = machine.snapshot()
     with socket.socket() as taken:
@@ -88,7 +116,7 @@ def test_port_in_use_is_named_and_leaves_nothing(cloud: Stack) -> None:
     assert run.status != 0
     assert port in run.output, run.tail
     assert "Traceback" not in run.output
-    cloud.localcloud("down", "--name", "e2e-other", timeout=120)
+    cloud.localcloud("down", "--name", OTHER_CLOUD.name, timeout=120)
     assert machine.difference(before, machine.snapshot()) == ""
 
 

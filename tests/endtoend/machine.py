@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from endtoend.stack import PROJECT
 
 # Processes of the tests themselves, and of other work on the machine, come and go; these are the cloud's.
 _CLOUD_PROCESSES = re.compile(
@@ -57,7 +56,6 @@ def snapshot() -> dict[str, set[str]]:
         "host names": set(Path("/etc/hosts").read_text(encoding="utf-8").splitlines()),
         "folders": {str(path) for root in ("/run/localcloud", "/var/lib/localcloud") for path in Path(root).glob("*")},
         "sysctl": _lines("sysctl", "-e", "net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"),
-        "working tree": _lines("git", "-C", str(PROJECT), "status", "--porcelain"),
     }
 
 
