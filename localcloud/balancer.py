@@ -48,6 +48,7 @@ class Balancer:
         network: gives and takes the load balancers' addresses.
         probes: replaced in tests.
         clock: seconds, monotonic; the one the probes use.
+        changed: called when a target's health has changed, so that `apply` follows at once.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class Balancer:
         network: Addresses,
         probes: Probes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = settings.run_dir / "haproxy"
         self._network = network
-        self._probes = probes or Probes(clock=clock)
+        self._probes = probes or Probes(clock=clock, changed=changed)
         self._clock = clock
         self._proxies: dict[str, _Proxy] = {}
 

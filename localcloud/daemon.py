@@ -100,13 +100,14 @@ class Cloud:
             network.up()
             volumes = Volumes(settings)
             hosts = Hosts(settings, network, volumes)
-            balancer_ = balancer.Balancer(settings, network)
+            wake = threading.Event()
+            balancer_ = balancer.Balancer(settings, network, changed=wake.set)
             machine = LocalMachine(settings, hosts, volumes, balancer_)
             plane = ControlPlane(settings, base, machine)
             state = State(plane)
             groups = Groups(plane, state, balancer_.health)
             parts = Parts(state, groups, hosts, network, volumes, balancer_, HostsFile(settings))
-            reconciler = Reconciler(plane.lock, parts, beat=self._beat)
+            reconciler = Reconciler(plane.lock, parts, beat=self._beat, wake=wake)
             machine.jobs = reconciler.jobs
             self._reconciler = reconciler
             metadata = MetadataServer(settings, state.by_ip, state.instance_credentials)

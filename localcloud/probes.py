@@ -140,9 +140,16 @@ class Probes:
     Args:
         probe: makes one check; replaced in tests.
         clock: seconds, monotonic.
+        changed: called when a target's health has changed.
     """
 
-    def __init__(self, probe: Probe = http_probe, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probe: Probe = http_probe,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._changed = changed
         self._probe = probe
         self._clock = clock
         self._groups: dict[str, ProbedGroup] = {}
@@ -276,6 +283,7 @@ class Probes:
                 _judge(record, result, probed.group.health_check)
                 if record.health != before:
                     _log_change(probed.group.name, key, record.health)
+                    self._changed()
             self._wake.notify_all()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -117,14 +119,18 @@ def stop(settings: CloudSettings) -> int | None:
     pid = running_pid(settings)
     if pid is None:
         return None
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_TIMEOUT
-    while running_pid(settings) is not None and time.monotonic() < deadline:
-        time.sleep(_POLL)
-    if running_pid(settings) is not None:
-        os.kill(pid, signal.SIGKILL)
-        while running_pid(settings) is not None:
-            time.sleep(_POLL)
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return pid
+        stack.callback(os.close, descriptor)
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        if not ended.poll(_STOP_TIMEOUT * 1000):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            ended.poll()
     return pid
 
 

@@ -204,6 +204,7 @@ class Reconciler:
         parts: what it drives.
         errors: what the parts raise when the machine refuses; reported, and tried again in the next pass.
         beat: called after every pass, for the status file.
+        wake: set by whoever wants the next pass at once.
     """
 
     def __init__(
@@ -212,12 +213,14 @@ class Reconciler:
         parts: Parts,
         errors: tuple[type[Exception], ...] = (EngineError, OSError),
         beat: Callable[[], None] = lambda: None,
+        wake: threading.Event | None = None,
     ) -> None:
         self._lock = lock
         self._parts = parts
         self._errors = errors
         self._beat = beat
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._wake = wake or threading.Event()
         self._thread: threading.Thread | None = None
         self._firewalls: dict[str, Firewall] = {}
         self._reboots: set[str] = set()
@@ -239,14 +242,16 @@ class Reconciler:
 
     def stop(self) -> None:
         """End after the pass and the jobs that are under way."""
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
         self.jobs.stop()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping:
             began = time.monotonic()
+            self._wake.clear()
             try:
                 self.step()
             except Exception as error:  # the loop outlives any bug in a pass, and says so in `status`
@@ -256,7 +261,7 @@ class Reconciler:
             took = time.monotonic() - began
             self.slowest = max(self.slowest, took)
             self._beat()
-            self._stopping.wait(max(0.05, INTERVAL - took))
+            self._wake.wait(max(0.05, INTERVAL - took))
 
     def report(self, where: str, text: str) -> None:
         """Keep a trouble for `status`; the same one in a row only moves its time."""

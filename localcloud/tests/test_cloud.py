@@ -368,7 +368,7 @@ def test_what_dies_is_replaced(cloud: Cloud) -> None:
 def test_the_group_grows_and_drains(cloud: Cloud) -> None:
     cloud.groups.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=2)
     wait("two healthy", 60, lambda: list(cloud.health().values()) == ["healthy", "healthy"])
-    assert len({cloud.get()[1].splitlines()[0] for _ in range(6)}) == 2
+    wait("both serve", 5, lambda: len({cloud.get()[1].splitlines()[0] for _ in range(6)}) == 2)
     zones = {cloud.describe(one)["Placement"]["AvailabilityZone"] for one in cloud.health()}
     assert len(zones) == 2
     cloud.elb.modify_target_group_attributes(
