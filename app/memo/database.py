@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from memo.breaker import GuardedPool
 from memo.config import Settings
 
 _POOL_WAIT_SECONDS = 2
@@ -49,6 +50,7 @@ def tls(settings: Settings) -> dict[str, Any]:
 def engine_options(settings: Settings) -> dict[str, Any]:
     """SQLAlchemy's engine arguments for serving requests: every wait is bounded, a dead connection is replaced."""
     return {
+        "poolclass": GuardedPool,
         "pool_size": settings.database_pool_size,
         "max_overflow": settings.database_pool_size,
         "pool_timeout": _POOL_WAIT_SECONDS,

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
+from memo.breaker import DependencyDown
 from memo.serialization import json_response
 from memo.services import services
 
@@ -57,6 +58,7 @@ def init_app(app: Flask) -> None:
     """Answer an application's errors."""
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(RedisError, _redis)
+    app.register_error_handler(DependencyDown, _still_down)
     for error in _DATABASE_DOWN:
         app.register_error_handler(error, _mysql)
 
@@ -88,6 +90,10 @@ def _mysql(error: exc.SQLAlchemyError) -> Response:
 
 def _redis(error: RedisError) -> Response:
     return _unavailable("redis", type(error).__name__, None)
+
+
+def _still_down(error: DependencyDown) -> Response:
+    return _unavailable(error.name, type(error).__name__, None)
 
 
 def _unavailable(dependency: str, error: str, number: int | None) -> Response:

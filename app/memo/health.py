@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from memo.breaker import DependencyDown
 from memo.models import Memo, db
 from memo.serialization import json_response
 from memo.services import services
@@ -39,7 +40,7 @@ def ready() -> Response:
 def _mysql() -> bool:
     try:
         db.session.execute(select(Memo.id).limit(1))
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, DependencyDown) as error:
         _log.warning("not ready", extra={"dependency": "mysql", "error": type(error).__name__})
         return False
     return True
@@ -48,6 +49,6 @@ def _mysql() -> bool:
 def _redis() -> bool:
     try:
         return bool(services().redis.ping())
-    except RedisError as error:
+    except (RedisError, DependencyDown) as error:
         _log.warning("not ready", extra={"dependency": "redis", "error": type(error).__name__})
         return False

@@ -16,6 +16,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from memo.breaker import GuardedRedis
 from memo.config import Settings
 
 LOGIN_SECONDS = 600
@@ -48,7 +49,7 @@ def connect(settings: Settings) -> Redis:
     One immediate retry repairs a pooled connection that Redis closed (a restart); redis-py's default, three
     retries with growing pauses, would hold a worker for seconds while Redis is down.
     """
-    return Redis(
+    return GuardedRedis(
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,

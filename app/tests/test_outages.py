@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 from flask import Flask
+from memo.breaker import PAUSE_SECONDS, Breaker, DependencyDown
 from memo.config import Settings
 from memo_testing.browser import JSON, Browser, assert_problem, body
 from memo_testing.forwarder import Forwarder
@@ -47,6 +49,16 @@ def stack(settings: Settings, make_app: Callable[..., Flask], naver: NaverStandI
     redis.cut()
 
 
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within a few of the breaker's pauses."""
+    deadline = time.monotonic() + 3 * PAUSE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 @pytest.mark.parametrize("down", ["mysql", "redis"])
 @pytest.mark.parametrize("how", ["cut", "freeze"])
 def test_outage_is_a_503_and_passes(stack: Stack, down: str, how: str) -> None:
@@ -77,7 +89,7 @@ def test_outage_is_a_503_and_passes(stack: Stack, down: str, how: str) -> None:
 
     way.cut()
     way.mend()
-    assert browser.get("/ready").status_code == 200
+    assert soon(lambda: browser.get("/ready").status_code == 200)
     assert browser.texts() == ["kept"]
 
 
@@ -103,6 +115,7 @@ def test_logout_is_not_claimed_when_redis_is_down(stack: Stack) -> None:
     stack.redis.cut()
     assert stack.browser.post("/logout", headers=HTML).status_code == 503
     stack.redis.mend()
+    assert soon(lambda: stack.browser.get("/ready").status_code == 200)
     assert stack.browser.texts() == []
     assert stack.browser.post("/logout").status_code == 303
 
@@ -130,3 +143,51 @@ def test_tables_missing_is_not_ready(make_app: Callable[..., Flask], owner_setti
     response = app.test_client().get("/memo/ready")
     assert response.status_code == 503
     assert body(response)["mysql"] == "down"
+
+
+@pytest.mark.parametrize("down", ["mysql", "redis"])
+def test_a_vanished_host_does_not_hold_the_workers(stack: Stack, down: str) -> None:
+    """Twenty people at once: one waits for the time-out, the others are told at once."""
+    stack.browser.log_in()
+    key = stack.browser.session_key
+    assert key
+    stack.way(down).freeze()
+    stack.browser.get("/", headers=HTML)  # notices it
+    seconds: list[float] = []
+
+    def ask() -> None:
+        other = Browser(stack.browser.client.application, "")
+        other.set_session_key(key)
+        started = time.monotonic()
+        assert other.get("/memo", headers=JSON).status_code == 503
+        seconds.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seconds) == 20
+    assert sorted(seconds)[-2] < 0.5
+
+
+def test_breaker_asks_once_after_each_pause() -> None:
+    now = 0.0
+    breaker = Breaker("mysql", (OSError,), pause=1, clock=lambda: now)
+
+    def use(error: Exception | None = None) -> None:
+        with breaker.guard():
+            if error:
+                raise error
+
+    with pytest.raises(ValueError, match="other"):
+        use(ValueError("other"))
+    use()
+    with pytest.raises(OSError, match="down"):
+        use(OSError("down"))
+    with pytest.raises(DependencyDown):
+        use()
+    now = 1.5
+    with breaker.guard(), pytest.raises(DependencyDown):  # while one asks, the others are told
+        use()
+    use()

@@ -1,0 +1,108 @@
+"""Fails fast while a dependency is down, so that waiting requests do not use up every worker.
+
+Without it, a database host that vanished would hold each request for seconds; the load balancer's probes would wait
+behind them, and the group would replace web hosts that are well.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import redis
+from sqlalchemy import QueuePool
+from sqlalchemy.pool import PoolProxiedConnection
+
+PAUSE_SECONDS = 1.0
+
+
+class DependencyDown(Exception):  # noqa: N818 - a state, not an error of the program
+    """A dependency did not answer a moment ago, so it was not asked again; `name` is `mysql` or `redis`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+
+class Breaker:
+    """Lets requests through to a dependency until one fails, then one at a time after each pause.
+
+    Args:
+        name: of the dependency.
+        failures: what it raises when it does not answer.
+        pause: seconds.
+        clock: a monotonic one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        failures: tuple[type[Exception], ...],
+        pause: float = PAUSE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._failures = failures
+        self._pause = pause
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open_until: float | None = None
+        self._asking = False
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Around each use.
+
+        Raises:
+            DependencyDown: it is not the time to ask.
+        """
+        with self._lock:
+            probe = self._open_until is not None
+            if self._open_until is not None:
+                if self._asking or self._clock() < self._open_until:
+                    raise DependencyDown(self._name)
+                self._asking = True
+        failed = False
+        try:
+            yield
+        except self._failures:
+            failed = True
+            raise
+        finally:
+            with self._lock:
+                if failed:
+                    self._open_until = self._clock() + self._pause
+                elif probe:
+                    self._open_until = None
+                if probe:
+                    self._asking = False
+
+
+class GuardedPool(QueuePool):
+    """SQLAlchemy's pool; getting a connection is what takes long when the server is gone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the parent's arguments
+        super().__init__(*args, **kwargs)
+        self._breaker = Breaker("mysql", (pymysql.err.OperationalError,))
+
+    def connect(self) -> PoolProxiedConnection:
+        """A live connection."""
+        with self._breaker.guard():
+            return super().connect()
+
+
+class GuardedRedis(redis.Redis):
+    """redis-py's client; every command connects when it must."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the parent's arguments
+        super().__init__(*args, **kwargs)
+        self._breaker = Breaker("redis", (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError))
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the parent's signature
+        """Run one command."""
+        with self._breaker.guard():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no types
