@@ -82,7 +82,8 @@ def debian_root(
     part = target.with_name(target.name + ".part")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="tmp-") as scratch:
         command = [
-            # In namespaces of their own, so that mounts and processes vanish however this ends.
+            # It dies with us, in namespaces of its own: mounts and processes vanish however this ends.
+            "setpriv", "--pdeathsig", "KILL",
             "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
             "mmdebstrap", "--mode=root", "--format=tar", "--variant=minbase", f"--include={','.join(packages)}",
             *options, suite, str(part), *([mirror] if mirror else []),
