@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import requests
 
-TIMEOUT = 15
+TIMEOUT = 30
 
 
 @dataclass
