@@ -25,7 +25,10 @@ _log = logging.getLogger(__name__)
 _DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 
 _WORDS = {
-    "mysql": ("The memos cannot be reached", "The database does not answer. Nothing is lost; try again in a moment."),
+    "mysql": (
+        "The memos cannot be reached",
+        "The database does not answer. Stored memos are safe; try again in a moment.",
+    ),
     "redis": ("Log-ins cannot be checked", "The session store does not answer. Try again in a moment."),
 }
 
