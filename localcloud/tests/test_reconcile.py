@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from localcloud import reconcile
 from localcloud.engine import EngineError
 from localcloud.model import (
     ActualInstance,
@@ -92,6 +93,7 @@ class FakeMachine:
         self.plugged: dict[str, dict[str, str]] = {}
         self.refuse: dict[str, str] = {}
         self.up = True
+        self.looks = 0
         self.hold = threading.Event()
         self.hold.set()
 
@@ -125,6 +127,7 @@ class FakeMachine:
         self.containers.pop(instance_id, None)
 
     def actual(self) -> dict[str, ActualInstance]:
+        self.looks += 1
         return dict(self.containers)
 
     def is_up(self, instance_id: str) -> bool:
@@ -270,7 +273,10 @@ def test_stop_start_reboot(world: World) -> None:
     assert [call[0] for call in world.machine.calls] == ["launch", "stop", "start", "reboot"]
 
 
-def test_a_guest_that_shuts_itself_down_is_stopped_and_one_that_vanishes_terminated(world: World) -> None:
+def test_a_guest_that_shuts_itself_down_is_stopped_and_one_that_vanishes_terminated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_QUIET_INTERVAL", 0.0)
     world.state.all[ID] = instance()
     world.settle()
     world.machine._set(ID, InstanceState.STOPPED)
@@ -282,6 +288,18 @@ def test_a_guest_that_shuts_itself_down_is_stopped_and_one_that_vanishes_termina
     world.settle()
     assert world.now() == InstanceState.TERMINATED
     assert (world.state.reasons[ID] or "").startswith("Server.InternalError")
+
+
+def test_a_quiet_cloud_is_not_looked_at_in_every_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_QUIET_INTERVAL", 60.0)
+    world.state.all[ID] = instance()
+    world.settle()
+    looks = world.machine.looks
+    world.settle()
+    assert world.machine.looks == looks
+    world.state.all[ID] = instance(InstanceState.STOPPING)
+    world.settle()
+    assert world.now() == InstanceState.STOPPED
 
 
 def test_an_instance_whose_image_is_being_made_is_left_alone(world: World) -> None:
