@@ -22,10 +22,8 @@ def test_killed_bake_leaves_nothing_behind(cloud: Stack, killed_bake: int, deplo
 
 def test_what_stands_is_what_was_asked_for(cloud: Stack, deployed: Run) -> None:
     database, dev, fleet = (cloud.instance(role) for role in ("db-server", "web-dev", "web-fleet"))
-    names = {
-        tag["Key"]: tag["Value"] for instance in (database, dev) for tag in instance["Tags"] if tag["Key"] == "Name"
-    }
-    assert names["Name"] == "Web-Server-Dev"
+    names = [next(tag["Value"] for tag in instance["Tags"] if tag["Key"] == "Name") for instance in (database, dev)]
+    assert names == ["DB-Server", "Web-Server-Dev"]
     assert {instance["InstanceType"] for instance in (database, dev, fleet)} == {"t2.micro"}
     assert {instance["MetadataOptions"]["HttpTokens"] for instance in (database, dev, fleet)} == {"required"}
     assert [fleet["ImageId"]] == [image["ImageId"] for image in cloud.images()]

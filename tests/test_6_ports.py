@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ def test_same_after_the_host_restarted(service: Stack, outsider: InstanceTypeDef
     def rebooted() -> bool:
         try:
             return service.ssh(database, question, timeout=15) != before
-        except AssertionError:
+        except (AssertionError, subprocess.TimeoutExpired):
             return False
 
     until(rebooted, "DB-Server's reboot", timeout=120)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 # Processes of the tests themselves, and of other work on the machine, come and go; these are the cloud's.
 _CLOUD_PROCESSES = re.compile(
     r"haproxy|localcloud|conmon|dnsmasq|/sbin/init|systemd|mysqld|redis-server|uwsgi|nginx|dockerd"
