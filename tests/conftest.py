@@ -2,8 +2,8 @@
 
 The files are numbered because the order matters: an empty cloud first, then the installation, then
 its use, then the faults, and at the end nothing may be left. Any file also runs alone, on a cloud that is
-made for it. With `--keep-cloud` the cloud of an earlier run is used again and left standing, and the tests that
-need an empty cloud or remove it are not selected.
+made for it. With `--cloud NAME` a cloud that is up already is used and left standing (`memo` is that of bin/up),
+and the tests that need an empty cloud or remove it are not selected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHROMIUM_ARGUMENTS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-cloud", action="store_true", help="use the cloud of an earlier run, and leave it standing")
+    parser.addoption("--cloud", metavar="NAME", help="use this local cloud, which is up, and leave it standing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--keep-cloud"):
+    if not config.getoption("--cloud"):
         return
     clean = [item for item in items if item.get_closest_marker("clean")]
     items[:] = [item for item in items if item not in clean]
@@ -61,9 +61,9 @@ def artefacts() -> Path:
 def stack(artefacts: Path, request: pytest.FixtureRequest) -> Stack:
     """The cloud under test, not started yet."""
     log = artefacts / "commands.log"
-    if not request.config.getoption("--keep-cloud"):
-        log.unlink(missing_ok=True)
-    return Stack(CLOUD, log)
+    log.unlink(missing_ok=True)
+    name = request.config.getoption("--cloud")
+    return Stack(CloudSettings.load(name) if name else CLOUD, log)
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +75,11 @@ def machine_before(stack: Stack) -> dict[str, set[str]]:
 @pytest.fixture(scope="session")
 def cloud(stack: Stack, machine_before: dict[str, set[str]], request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A local cloud that is up; empty if the test comes before those that install something."""
-    keep = request.config.getoption("--keep-cloud")
-    if not keep:
-        removed = stack.down()
-        assert removed.status == 0, removed.tail
+    if request.config.getoption("--cloud"):
+        yield stack
+        return
+    removed = stack.down()
+    assert removed.status == 0, removed.tail
     started = stack.up()
     assert started.status == 0, started.tail
     print(f"\nlocalcloud up: {started.seconds:.0f} s")
@@ -86,10 +87,9 @@ def cloud(stack: Stack, machine_before: dict[str, set[str]], request: pytest.Fix
     if request.session.testsfailed:
         for question in (("status",), ("logs",)):
             stack.localcloud(*question, "--name", CLOUD.name, timeout=60)
-    if not keep:
-        removed = stack.down()
-        if removed.status:
-            warnings.warn(f"the cloud could not be removed:\n{removed.tail}", stacklevel=1)
+    removed = stack.down()
+    if removed.status:
+        warnings.warn(f"the cloud could not be removed:\n{removed.tail}", stacklevel=1)
 
 
 @pytest.fixture(scope="session")
