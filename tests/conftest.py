@@ -67,8 +67,11 @@ def stack(artefacts: Path, request: pytest.FixtureRequest) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def machine_before(stack: Stack) -> dict[str, set[str]]:
-    """This machine before the cloud was started."""
+def machine_before(stack: Stack, request: pytest.FixtureRequest) -> dict[str, set[str]]:
+    """This machine before the cloud was started; what an earlier run left of it is removed first."""
+    if not request.config.getoption("--cloud"):
+        removed = stack.down()
+        assert removed.status == 0, removed.tail
     return machine.snapshot()
 
 
@@ -78,8 +81,6 @@ def cloud(stack: Stack, machine_before: dict[str, set[str]], request: pytest.Fix
     if request.config.getoption("--cloud"):
         yield stack
         return
-    removed = stack.down()
-    assert removed.status == 0, removed.tail
     started = stack.up()
     assert started.status == 0, started.tail
     print(f"\nlocalcloud up: {started.seconds:.0f} s")
@@ -93,7 +94,7 @@ def cloud(stack: Stack, machine_before: dict[str, set[str]], request: pytest.Fix
 
 
 @pytest.fixture(scope="session")
-def killed_bake(cloud: Stack, request: pytest.FixtureRequest) -> int:
+def killed_bake(cloud: Stack) -> int:
     """A first run of site.yml that is killed in the middle of the bake.
 
     Returns:
