@@ -43,7 +43,7 @@ def prepare_default_vpc(plane: ControlPlane) -> None:
     group = records.get_default_security_group()
     if group is not None:
         # VPC User Guide, "Default security groups": everything from members of the same group.
-        records.authorize_security_group_ingress(group.id, "-1", None, None, [], [{"GroupId": group.id}])  # type: ignore[arg-type]
+        records.authorize_security_group_ingress(group.id, "-1", "", "", [], source_groups=[{"GroupId": group.id}])
 
 
 def reserve(subnet: Subnet) -> None:

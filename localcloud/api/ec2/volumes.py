@@ -12,6 +12,7 @@ from moto.ec2.models.instances import Instance
 from localcloud.api.ec2.service import SERVICE, backend
 from localcloud.api.machine import MachineError
 from localcloud.api.registry import AwsError, Call, unsupported
+from localcloud.settings import ACCOUNT_ID
 
 if TYPE_CHECKING:
     from localcloud.api import ControlPlane
@@ -112,6 +113,17 @@ def check_deletion(call: Call) -> None:
     volume = _volume(call.plane, call.params)
     if volume.attachment is not None:
         raise AwsError("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance.id}")
+
+
+@SERVICE.action("DescribeSnapshots")
+def describe_snapshots(call: Call) -> ActionResult:
+    """List snapshots of the owners asked for: moto lists those of every account."""
+    call.response.error_on_dryrun()
+    owners = {ACCOUNT_ID if o == "self" else str(o) for o in call.params.get("OwnerIds") or []}
+    found = backend(call.plane).describe_snapshots(
+        call.params.get("SnapshotIds") or [], call.response._filters_from_querystring()
+    )
+    return ActionResult({"Snapshots": [s for s in found if not owners or s.owner_id in owners]})
 
 
 @SERVICE.action("CreateSnapshot")
