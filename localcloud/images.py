@@ -49,10 +49,14 @@ _OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--customize-hook=tar-in {files} /",
     '--customize-hook=chroot "$1" update-ca-certificates',
-    # cloud-init makes host keys for each instance.
-    '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* && : > "$1/etc/machine-id" && : > "$1/etc/resolv.conf"',
-    # ansible.builtin.apt takes the time of this directory for that of the last update.
-    '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* && touch -d @0 "$1/var/lib/apt/lists"',
+    # cloud-init makes host keys and the name for each instance.
+    '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* && for file in machine-id resolv.conf hostname; '
+    'do : > "$1/etc/$file"; done',
+    # ansible.builtin.apt takes the time of the lists' directory for that of the last update; mmdebstrap's own way of
+    # emptying it comes after the hooks and would make that now.
+    "--skip=cleanup/apt",
+    '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/cache/apt/archives/*.deb && '
+    'touch -d @0 "$1/var/lib/apt/lists"',
 )
 _BUILD_SPACE_GIB = 2.0
 _COMMIT_SPACE_GIB = 2.0

@@ -147,6 +147,8 @@ class Network:
             f"route add default via {self._settings.gateway}",
         )
         run("ip", "-netns", namespace, "-batch", "-", input="\n".join(commands).encode())
+        # As systemd has it on a machine of its own, so that everybody can ping (systemd's 50-default.conf).
+        run("ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
         return path
 
     def remove_guest(self, instance_id: str) -> None:
