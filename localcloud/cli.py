@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
-    if os.geteuid() != 0:
+    if options.root and os.geteuid() != 0:
         return _as_root(words)
     try:
         return int(options.run(options))
@@ -54,10 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="localcloud", description="AWS on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, root: bool = True
+    ) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text, description=text)
         one.add_argument("--name", default=CloudSettings.name, help="which cloud (default: %(default)s)")
-        one.set_defaults(run=run)
+        one.set_defaults(run=run, root=root)
         return one
 
     up = command("up", _up, "Start a cloud; does nothing when it is up already.")
@@ -68,12 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         up.add_argument(f"--{port}-port", type=int, default=default, help="default: %(default)s")
     down = command("down", _down, "End a cloud and remove everything it has on this machine; the image caches stay.")
     down.add_argument("--all", action="store_true", help="every cloud")
-    status = command("status", _status, "What there is and how it is.")
+    status = command("status", _status, "What there is and how it is.", root=False)
     status.add_argument("--json", action="store_true", help="as JSON")
-    logs = command("logs", _logs, "The daemon's log.")
+    logs = command("logs", _logs, "The daemon's log.", root=False)
     logs.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
     logs.add_argument("--lines", "-n", type=int, default=200, help="how many (default: %(default)s)")
-    ssh = command("ssh", _ssh, "A shell on an instance, or one command there.")
+    ssh = command("ssh", _ssh, "A shell on an instance, or one command there.", root=False)
     ssh.add_argument("--identity", type=Path, help=f"private key (default: {DEFAULT_IDENTITY} of the checkout)")
     ssh.add_argument("--user", default=_DEFAULT_USER, help="default: %(default)s")
     ssh.add_argument("instance", metavar="INSTANCE", help="id, Name tag or private address")
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     command("images", _images, "Make the cached images (base image, MySQL, Redis) without starting a cloud.")
     daemon = commands.add_parser("daemon")
     daemon.add_argument("--name", required=True)
-    daemon.set_defaults(run=_daemon)
+    daemon.set_defaults(run=_daemon, root=True)
     return parser
 
 
@@ -122,6 +124,11 @@ def _up(options: argparse.Namespace) -> int:
                 f"the cloud {settings.name!r} is up with other settings ({running.cidr}, API port {running.api_port}, "
                 f"Naver port {running.naver_port}, {running.region}); end it first (localcloud down --name "
                 f"{settings.name}) or give this one another --name"
+            )
+        if process.is_stale(settings):
+            raise CommandError(
+                f"the cloud {settings.name!r} is up but its daemon hangs (see: localcloud logs); "
+                "end it with localcloud down and start it again"
             )
         print(f"the cloud {settings.name!r} is up already: {settings.api_url}")
         return 0
@@ -205,6 +212,8 @@ def _ssh(options: argparse.Namespace) -> int:
         if options.identity is not None:
             raise CommandError(f"there is no key {identity}; without --identity the console is used")
         print(f"no key at {identity}: using the instance's console as root instead of SSH", file=sys.stderr)
+        if os.geteuid() != 0:
+            return _as_root(["ssh", "--name", settings.name, instance["id"], *options.command])
         return _console(settings, instance["id"], options.command)
     known_hosts = identity.parent / "known_hosts"
     command = ["ssh", "-i", str(identity), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=accept-new"]

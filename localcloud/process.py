@@ -21,6 +21,7 @@ from localcloud.settings import CloudSettings
 _START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 30.0
 _POLL = 0.2
+_STALE_SECONDS = 30
 
 Report = Callable[[str], None]
 
@@ -70,6 +71,11 @@ def read_status(settings: CloudSettings) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return status
+
+
+def is_stale(settings: CloudSettings) -> bool:
+    """Whether the daemon has not finished a pass of its loop for a while."""
+    return time.time() - float(read_status(settings).get("beat", 0)) > _STALE_SECONDS
 
 
 def spawn(settings: CloudSettings, report: Report) -> None:

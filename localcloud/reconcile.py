@@ -290,7 +290,8 @@ class Reconciler:
                 list(parts.state.target_groups().values()),
             )
             busy = self.jobs.busy | parts.state.busy()
-        self._reboots |= desired.reboots
+        running = {one.instance_id for one in desired.instances.values() if one.state == InstanceState.RUNNING}
+        self._reboots = (self._reboots | desired.reboots) & running
         actual = self._look(desired, busy)
         self._guarded("volumes", lambda: self._keep_volumes(desired))
         for instance_id, instance in desired.instances.items():
@@ -372,7 +373,7 @@ class Reconciler:
         def launch() -> None:
             began = time.monotonic()
             self._parts.hosts.launch(desired, firewall)
-            self._firewalls[desired.private_ip] = firewall
+            self._firewalls[desired.instance_id] = firewall
             logger.info("%s: launched in %.1f s", desired.instance_id, time.monotonic() - began)
 
         self.jobs.submit(desired.instance_id, launch, failed)
@@ -431,17 +432,16 @@ class Reconciler:
 
     def _keep_firewalls(self, desired: Snapshot, actual: Mapping[str, ActualInstance], busy: frozenset[str]) -> None:
         for instance_id in actual.keys() & desired.instances.keys() - busy:
-            address = desired.instances[instance_id].private_ip
-            firewall = desired.firewalls.get(address, Firewall())
-            if self._firewalls.get(address) != firewall:
+            firewall = desired.firewalls.get(desired.instances[instance_id].private_ip, Firewall())
+            if self._firewalls.get(instance_id) != firewall:
                 self._parts.network.set_guest_firewall(instance_id, firewall)
-                self._firewalls[address] = firewall
-        for address in self._firewalls.keys() - desired.firewalls.keys():
-            del self._firewalls[address]
+                self._firewalls[instance_id] = firewall
+        for gone in self._firewalls.keys() - desired.instances.keys() - {one.arn for one in desired.load_balancers}:
+            del self._firewalls[gone]
 
     def _keep_address_firewalls(self, desired: Snapshot) -> None:
         for balancer in desired.load_balancers:
             firewall = desired.firewalls.get(balancer.address, Firewall())
-            if self._firewalls.get(balancer.address) != firewall:
+            if self._firewalls.get(balancer.arn) != firewall:
                 self._parts.network.set_address_firewall(balancer.address, firewall)
-                self._firewalls[balancer.address] = firewall
+                self._firewalls[balancer.arn] = firewall

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +14,6 @@ from localcloud.settings import BASE_IMAGE_OWNER, CloudSettings
 
 ACCESS_KEY = "AKIALOCALCLOUD000000"
 """Any well-formed key is the account's administrator; this one is the documented example."""
-
-_STALE_SECONDS = 15
 
 
 def connection(settings: CloudSettings) -> dict[str, Any]:
@@ -89,7 +86,7 @@ def daemon(settings: CloudSettings) -> dict[str, Any]:
     """What the daemon says of itself, with `running` and `stale` as seen from outside."""
     status = process.read_status(settings)
     status["running"] = process.running_pid(settings) is not None
-    status["stale"] = time.time() - status.get("beat", 0) > _STALE_SECONDS
+    status["stale"] = process.is_stale(settings)
     return status
 
 

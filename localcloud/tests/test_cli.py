@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,14 @@ def test_equal_ports_are_refused(roots: Path) -> None:
 
 def test_a_missing_program_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "TOOLS", {"no-such-podman": "podman"})
-    monkeypatch.setattr(preflight.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     with pytest.raises(preflight.PreflightError, match="missing: no-such-podman; .*apt-get install podman"):
         preflight.check_machine()
 
 
 def test_a_full_disk_is_named(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "TOOLS", {})
-    monkeypatch.setattr(preflight.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(preflight, "_LEAST_FREE", 1 << 60)
     with pytest.raises(preflight.PreflightError, match=r"GiB left and at least .* are needed"):
         preflight.check_machine()
@@ -85,9 +86,13 @@ def test_hosts_file_touches_its_own_lines_only(tmp_path: Path) -> None:
 def test_up_refuses_other_settings_and_accepts_the_same(
     roots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(process, "running_pid", lambda _: 4711)
-    CloudSettings(name="one").save()
+    one = CloudSettings(name="one")
+    one.save()
+    assert cli.main(["up", "--name", "one"]) == 1
+    assert "its daemon hangs" in capsys.readouterr().err
+    process.Files.of(one).status.write_text(json.dumps({"beat": time.time()}), encoding="utf-8")
     assert cli.main(["up", "--name", "one"]) == 0
     assert "is up already" in capsys.readouterr().out
     assert cli.main(["up", "--name", "one", "--api-port", "4567"]) == 1
@@ -98,7 +103,7 @@ def test_up_refuses_other_settings_and_accepts_the_same(
 def test_no_cloud_is_a_clear_message(
     roots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     assert cli.main([command, *(["DB-Server"] if command == "ssh" else [])]) == 1
     assert "no local cloud named 'memo' is up; start it with: localcloud up" in capsys.readouterr().err
 
@@ -107,7 +112,7 @@ def test_an_engine_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     def refuse() -> None:
         raise engine.EngineError("no cgroup v2 here")
 
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(preflight, "check_machine", refuse)
     assert cli.main(["images"]) == 1
     assert capsys.readouterr().err == "localcloud: no cgroup v2 here\n"
@@ -118,9 +123,9 @@ def test_not_root_goes_through_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     sudo.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit 7\n', encoding="utf-8")
     sudo.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
-    assert cli.main(["status", "--name", "one"]) == 7
-    assert (tmp_path / "asked").read_text(encoding="utf-8").strip().endswith("-m localcloud status --name one")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cli.main(["down", "--name", "one"]) == 7
+    assert (tmp_path / "asked").read_text(encoding="utf-8").strip().endswith("-m localcloud down --name one")
 
 
 INSTANCES = [

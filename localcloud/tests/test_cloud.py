@@ -392,15 +392,25 @@ def test_status_shows_it_all(cloud: Cloud) -> None:
     print(localcloud("status", "--name", SETTINGS.name).stdout)
 
 
-def test_down_after_the_daemon_was_killed_leaves_nothing_and_up_works_again(cloud: Cloud) -> None:
+def kill_the_daemon() -> None:
     pid = process.running_pid(SETTINGS)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait("daemon gone", 5, lambda: process.running_pid(SETTINGS) is None)
+
+
+def test_after_a_crash_up_cleans_up_first_and_down_leaves_nothing(cloud: Cloud) -> None:
+    kill_the_daemon()
     crashed = localcloud("status", "--name", SETTINGS.name, check=False)
     assert crashed.returncode == 1
     assert "has crashed" in crashed.stderr
+    up()
+    assert cloud.ec2.describe_instances()["Reservations"] == []
+    assert not traces()["containers"]
+    cloud.ids["sg"] = cloud.ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    cloud.ec2.import_key_pair(KeyName="loop", PublicKeyMaterial=cloud.key.with_suffix(".pub").read_bytes())
+    base = cloud.ec2.describe_images(Owners=[BASE_IMAGE_OWNER])["Images"][0]["ImageId"]
+    cloud.run(base)
+    kill_the_daemon()
     localcloud("down", "--name", SETTINGS.name)
     assert not any(traces().values()), traces()
-    up()
-    assert process.running_pid(SETTINGS) is not None
