@@ -33,7 +33,9 @@ ENGINE_DIR = RUN_ROOT / ".engine"
 _NAMESPACE = ENGINE_DIR / "mount-namespace"
 _CONTAINERS_CONF = ENGINE_DIR / "containers.conf"
 _STORAGE_CONF = ENGINE_DIR / "storage.conf"
-_OWN_NETNS_DIR = ENGINE_DIR / "made-run-netns"
+_MOUNTED_NETNS = RUN_ROOT / ".mounted-run-netns"
+"""Its presence says that /run/netns became a mount because of us."""
+
 _LOCK = RUN_ROOT / ".engine.lock"
 _CGROUP = Path("/sys/fs/cgroup")
 _NETNS_DIR = Path("/run/netns")
@@ -175,6 +177,7 @@ def _build() -> None:
     for stale in (ENGINE_DIR / "containers", ENGINE_DIR / "libpod"):
         if stale.exists():
             shutil.rmtree(stale)
+    _share_netns()
     if not _has_cgroup2():
         _make_namespace()
     _STORAGE_CONF.write_text(
@@ -206,12 +209,6 @@ def _make_namespace() -> None:
     if not _is_mounted(ENGINE_DIR):
         run("mount", "--bind", str(ENGINE_DIR), str(ENGINE_DIR))
         run("mount", "--make-private", str(ENGINE_DIR))
-    # Network namespaces are mounts below /run/netns; only a shared mount lets those made later be seen inside.
-    _NETNS_DIR.mkdir(exist_ok=True)
-    if not _is_mounted(_NETNS_DIR):
-        run("mount", "--bind", str(_NETNS_DIR), str(_NETNS_DIR))
-        _OWN_NETNS_DIR.touch()
-    run("mount", "--make-shared", str(_NETNS_DIR))
     _NAMESPACE.touch()
     try:
         run(
@@ -227,9 +224,21 @@ def _make_namespace() -> None:
         ) from error
 
 
+def _share_netns() -> None:
+    """Make /run/netns a shared mount, as ip-netns(8) does when it first needs it; we take it away again.
+
+    Network namespaces are mounts below it, and only so are those made later seen inside the mount namespace.
+    """
+    _NETNS_DIR.mkdir(exist_ok=True)
+    if not _is_mounted(_NETNS_DIR):
+        run("mount", "--bind", str(_NETNS_DIR), str(_NETNS_DIR))
+        _MOUNTED_NETNS.touch()
+    run("mount", "--make-shared", str(_NETNS_DIR))
+
+
 def release() -> None:
     """Undo `prepare` when no container is left and nobody is using podman; otherwise do nothing."""
-    if not ENGINE_DIR.exists():
+    if not ENGINE_DIR.exists() and not _MOUNTED_NETNS.exists():
         return
     with contextlib.ExitStack() as stack:
         try:
@@ -241,10 +250,15 @@ def release() -> None:
             if run("env", *environment, *command, "ps", "--all", "--quiet").stdout.strip():
                 return
         _CONTAINERS_CONF.unlink(missing_ok=True)
-        if _OWN_NETNS_DIR.exists() and not any(_NETNS_DIR.iterdir()):
-            run("umount", str(_NETNS_DIR))
         _unmount_below(ENGINE_DIR)
-        shutil.rmtree(ENGINE_DIR)
+        # Podman's own bind mount, where it runs without our namespace.
+        _unmount_below(STORAGE_DIR)
+        if ENGINE_DIR.exists():
+            shutil.rmtree(ENGINE_DIR)
+        if _MOUNTED_NETNS.exists() and not any(_NETNS_DIR.iterdir()):
+            if _is_mounted(_NETNS_DIR):
+                run("umount", str(_NETNS_DIR))
+            _MOUNTED_NETNS.unlink()
 
 
 def _unmount_below(directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,40 @@ def test_missing_program_names_its_package() -> None:
 def test_command_line_wants_podman(capsys: pytest.CaptureFixture[str]) -> None:
     assert engine.main(["docker"]) == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("cgroup2", [True, False])
+def test_prepare_and_release_leave_no_mount(monkeypatch: pytest.MonkeyPatch, cgroup2: bool) -> None:
+    # Podman wants short paths.
+    with tempfile.TemporaryDirectory(prefix="lc-") as directory:
+        check_prepare_and_release(Path(directory), monkeypatch, cgroup2)
+
+
+def check_prepare_and_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup2: bool) -> None:
+    run = tmp_path / "run"
+    places = {
+        "RUN_ROOT": run,
+        "STORAGE_DIR": tmp_path / "storage",
+        "ENGINE_DIR": run / ".engine",
+        "_NAMESPACE": run / ".engine/mount-namespace",
+        "_CONTAINERS_CONF": run / ".engine/containers.conf",
+        "_STORAGE_CONF": run / ".engine/storage.conf",
+        "_MOUNTED_NETNS": run / ".mounted-run-netns",
+        "_LOCK": run / ".engine.lock",
+        "_NETNS_DIR": tmp_path / "netns",
+    }
+    for name, place in places.items():
+        monkeypatch.setattr(engine, name, place)
+    monkeypatch.setattr(engine, "_has_cgroup2", lambda: cgroup2)
+    before = Path("/proc/self/mounts").read_text(encoding="utf-8")
+    engine.prepare()
+    assert str(tmp_path / "netns") in Path("/proc/self/mounts").read_text(encoding="utf-8")
+    assert engine.podman("ps", "--all", "--quiet").stdout == ""
+    engine.release()
+    assert Path("/proc/self/mounts").read_text(encoding="utf-8") == before
+    assert not (run / ".engine").exists()
+    engine.release()
 
 
 @pytest.mark.machine
