@@ -24,3 +24,8 @@ def cloud(api_port: int) -> Iterator[ApiCloud]:
     made = ApiCloud(api_port)
     yield made
     made.plane.stop()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Pass over moto's warning that AWS's common error codes are not in botocore's list for each service."""
+    config.addinivalue_line("filterwarnings", "ignore:Exception.*does not match an error shape:UserWarning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -199,3 +200,39 @@ def test_template_fills_what_the_request_leaves_out(cloud: ApiCloud) -> None:
     assert desired.http_tokens == "required"
     assert dict(desired.tags)["Role"] == "web"
     assert dict(desired.tags)["aws:ec2launchtemplate:version"] == "1"
+
+
+def test_metadata_options_are_changed_one_by_one(cloud: ApiCloud) -> None:
+    """EC2 API Reference, "ModifyInstanceMetadataOptions": what is not given stays (moto forgets it)."""
+    instance_id = cloud.run(MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2})
+    cloud.ec2.modify_instance_metadata_options(InstanceId=instance_id, HttpPutResponseHopLimit=1)
+    desired = cloud.state.instances()[instance_id]
+    assert (desired.http_tokens, desired.http_put_response_hop_limit) == ("required", 1)
+
+
+def test_console_tells_what_the_guest_wrote(cloud: ApiCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 API Reference, "GetConsoleOutput": base64, at most 64 KiB."""
+    monkeypatch.setattr(cloud.machine, "console", lambda instance_id: f"{instance_id} says login:")
+    instance_id = cloud.run()
+    assert cloud.ec2.get_console_output(InstanceId=instance_id)["Output"] == f"{instance_id} says login:"
+
+
+def test_full_subnet_is_refused(cloud: ApiCloud) -> None:
+    """EC2 API Reference, "Error codes …": InsufficientFreeAddressesInSubnet."""
+    cloud.ec2.delete_subnet(SubnetId=cloud.subnet("d"))
+    small = cloud.ec2.create_subnet(VpcId=cloud.vpc(), CidrBlock="10.213.48.0/28", AvailabilityZone="ap-northeast-2a")
+    subnet_id = small["Subnet"]["SubnetId"]
+    cloud.run(SubnetId=subnet_id, MinCount=11, MaxCount=11)
+    assert refused(lambda: cloud.run(SubnetId=subnet_id)) == "InsufficientFreeAddressesInSubnet"
+
+
+def test_old_instances_are_forgotten(cloud: ApiCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 User Guide, "Terminate Amazon EC2 instances": a terminated instance is listed for a short while."""
+    old, new = cloud.run(), cloud.run()
+    cloud.ec2.terminate_instances(InstanceIds=[old])
+    cloud.follow()
+    assert cloud.instance(old)["State"]["Name"] == "terminated"
+    monkeypatch.setattr("localcloud.api.ec2.instances._REMEMBERED", timedelta(0))
+    cloud.ec2.terminate_instances(InstanceIds=[new])
+    cloud.follow()
+    assert refused(lambda: cloud.instance(old)) == "InvalidInstanceID.NotFound"

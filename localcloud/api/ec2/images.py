@@ -107,6 +107,8 @@ def create_image(call: Call) -> ActionResult:
         image.state = "available"
     finally:
         plane.busy.discard(instance.id)
+        if image.state == "pending":
+            image.state = "failed"
     return ActionResult({"ImageId": image.id})
 
 

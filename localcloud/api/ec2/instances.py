@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from localcloud.api import ControlPlane
 
 
+_REMEMBERED = timedelta(hours=1)
+
+
 def settle(plane: ControlPlane, instance_id: str, state: State, reason: str | None = None) -> None:
     """Record that the machine has followed: `running`, `stopped` or `terminated`.
 
@@ -34,6 +38,7 @@ def settle(plane: ControlPlane, instance_id: str, state: State, reason: str | No
         return
     if state is State.TERMINATED:
         _release(plane, instance)
+        _forget_old(plane)
         instance.terminated_at = utcnow()  # type: ignore[attr-defined]
         if reason:
             instance.state_reason = StateReason(reason, reason.partition(":")[0])
@@ -163,6 +168,24 @@ def modify_instance_attribute(call: Call) -> object:
     return result
 
 
+@SERVICE.action("ModifyInstanceMetadataOptions")
+def modify_metadata_options(call: Call) -> ActionResult:
+    """Change what is given and leave the rest as it is: moto forgets the rest."""
+    params = call.params
+    call.refuse_parameters({"HttpProtocolIpv6": "IPv6"} if params.get("HttpProtocolIpv6") == "enabled" else {})
+    instance = _find(call.plane, params.get("InstanceId"))
+    options = instance.metadata_options
+    for name, field in (
+        ("HttpTokens", "http_tokens"),
+        ("HttpPutResponseHopLimit", "http_put_response_hop_limit"),
+        ("HttpEndpoint", "http_endpoint"),
+        ("InstanceMetadataTags", "instance_metadata_tags"),
+    ):
+        if params.get(name) is not None:
+            setattr(options, field, params[name])
+    return ActionResult({"InstanceId": instance.id, "InstanceMetadataOptions": options})
+
+
 @SERVICE.action("GetConsoleOutput")
 def get_console_output(call: Call) -> ActionResult:
     """Return what the container's PID 1 wrote."""
@@ -232,3 +255,16 @@ def _release(plane: ControlPlane, instance: Instance) -> None:
     association = records.iam_instance_profile_associations.pop(instance.id, None)
     if association is not None:
         instance.iam_instance_profile = None
+    # Or else moto would free the address a second time when it forgets the instance.
+    instance._private_ips.clear()
+
+
+def _forget_old(plane: ControlPlane) -> None:
+    """Drop what was terminated an hour ago (EC2 User Guide, "Terminate Amazon EC2 instances")."""
+    records = backend(plane)
+    for reservation in list(records.reservations.values()):
+        reservation.instances = [
+            i for i in reservation.instances if getattr(i, "terminated_at", utcnow()) > utcnow() - _REMEMBERED
+        ]
+        if not reservation.instances:
+            del records.reservations[reservation.id]

@@ -14,7 +14,7 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.models.subnets import Subnet
 from moto.iam.models import iam_backends
 
-from localcloud.api.ec2 import instance_types, templates, user_data
+from localcloud.api.ec2 import instance_types, network, templates, user_data
 from localcloud.api.ec2.service import backend
 from localcloud.api.ec2.states import set_state
 from localcloud.api.registry import AwsError, unsupported
@@ -132,6 +132,7 @@ def resolve(plane: ControlPlane, request: dict[str, Any], *, subnet_id: str | No
 def launch(plane: ControlPlane, spec: LaunchSpec) -> Reservation:
     """Record the instances as `pending`; the reconcile loop makes them real."""
     records = backend(plane)
+    network.need_addresses(spec.subnet, spec.count)
     reservation = records.run_instances(
         spec.image_id,
         spec.count,

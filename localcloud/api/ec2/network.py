@@ -54,8 +54,21 @@ def reserve(subnet: Subnet) -> None:
         subnet._subnet_ips[address] = None  # type: ignore[assignment]
 
 
+def need_addresses(subnet: Subnet, count: int) -> None:
+    """Refuse to take more addresses than are free.
+
+    Raises:
+        AwsError: too few are free.
+    """
+    if subnet.cidr.num_addresses - len(subnet._subnet_ips) < count:
+        raise AwsError(
+            "InsufficientFreeAddressesInSubnet", f"There are not enough free addresses in subnet '{subnet.id}'."
+        )
+
+
 def take_address(subnet: Subnet) -> str:
     """Take a free private address of a subnet, for something that is not an instance."""
+    need_addresses(subnet, 1)
     return subnet.get_available_subnet_ip(instance=None)  # type: ignore[arg-type]
 
 
