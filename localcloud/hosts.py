@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ _ADDRESS_LABEL = "localcloud.address"
 _REBOOT_EXIT = 129
 """The exit status of a container whose system called for a reboot: killed by SIGHUP (reboot(2), PID namespaces)."""
 
+_ENDED = {"exited", "stopped"}
 _TERMINATE_SECONDS = 30
 _SSH_PORT = 22
 _TCP_LISTEN = "0A"
@@ -40,7 +41,7 @@ class Hosts:
         self._settings = settings
         self._network = network
         self._volumes = volumes
-        self._seen_up: dict[str, int] = {}
+        self._processes: dict[str, int] = {}
 
     def container_name(self, instance_id: str) -> str:
         """The name of an instance's container."""
@@ -103,41 +104,42 @@ class Hosts:
         podman("volume", "rm", "--force", self._docker_volume(instance_id), check=False)
         self._volumes.release(instance_id)
         self._network.remove_guest(instance_id)
-        self._seen_up.pop(instance_id, None)
+        self._processes.pop(instance_id, None)
 
     def actual(self) -> dict[str, ActualInstance]:
         """The instances there are, by id. One whose own system asked for a reboot is started again here."""
         found = {}
         for entry in self._containers():
-            instance_id = entry["Config"]["Labels"][_INSTANCE_LABEL]
-            if entry["Name"] != self.container_name(instance_id):
+            labels = entry["Labels"]
+            instance_id = labels[_INSTANCE_LABEL]
+            if self.container_name(instance_id) not in entry["Names"]:
                 # A container that an image is being made with has its instance's labels.
                 continue
-            state = entry["State"]
-            running = state["Status"] in {"running", "initialized", "created"}
-            if state["Status"] in {"exited", "stopped"} and state["ExitCode"] == _REBOOT_EXIT:
+            if entry["State"] in _ENDED and entry["ExitCode"] == _REBOOT_EXIT:
                 self.start(instance_id)
-                running = True
+            elif entry["State"] == "running":
+                self._processes[instance_id] = entry["Pid"]
             found[instance_id] = ActualInstance(
                 instance_id=instance_id,
-                state=InstanceState.RUNNING if running else InstanceState.STOPPED,
-                image_id=entry["Config"]["Labels"][_IMAGE_LABEL],
-                private_ip=entry["Config"]["Labels"][_ADDRESS_LABEL],
-                started_at=_time(state["StartedAt"]) if state["Status"] == "running" else None,
+                state=InstanceState.STOPPED
+                if entry["State"] in _ENDED and entry["ExitCode"] != _REBOOT_EXIT
+                else InstanceState.RUNNING,
+                image_id=labels[_IMAGE_LABEL],
+                private_ip=labels[_ADDRESS_LABEL],
+                started_at=datetime.fromtimestamp(entry["StartedAt"], UTC) if entry["State"] == "running" else None,
                 devices=tuple(sorted(self._volumes.attached(instance_id))),
             )
         return found
 
     def is_up(self, instance_id: str) -> bool:
         """Whether an instance has booted far enough to take SSH connections."""
-        process = containers.running_pid(self.container_name(instance_id))
-        if process is None:
-            return False
-        if self._seen_up.get(instance_id) != process:
-            if not _listens(process, _SSH_PORT):
+        process = self._processes.get(instance_id)
+        if process is None or not Path(f"/proc/{process}").exists():
+            process = containers.running_pid(self.container_name(instance_id))
+            if process is None:
                 return False
-            self._seen_up[instance_id] = process
-        return True
+            self._processes[instance_id] = process
+        return _listens(process, _SSH_PORT)
 
     def console(self, instance_id: str) -> str:
         """The last of what an instance wrote to its console; empty for one that is gone."""
@@ -160,13 +162,8 @@ class Hosts:
 
     def _containers(self) -> list[dict[str, Any]]:
         label = f"--filter=label={containers.CLOUD_LABEL}={self._settings.name}"
-        listed = podman("ps", "--all", "--quiet", "--no-trunc", label, f"--filter=label={_INSTANCE_LABEL}")
-        ids = listed.stdout.split()
-        if not ids:
-            return []
-        # One that vanishes meanwhile is reported as an error besides the others.
-        inspected = podman("container", "inspect", *ids, check=False).stdout
-        return list(json.loads(inspected or "[]"))
+        listed = podman("ps", "--all", "--format=json", label, f"--filter=label={_INSTANCE_LABEL}")
+        return list(json.loads(listed.stdout or "[]"))
 
 
 def _listens(process: int, port: int) -> bool:
@@ -181,10 +178,3 @@ def _listens(process: int, port: int) -> bool:
             if state == _TCP_LISTEN and int(local.rpartition(":")[2], 16) == port:
                 return True
     return False
-
-
-def _time(text: str) -> datetime:
-    """Podman's time stamps have nanoseconds, which Python does not read."""
-    whole, _, rest = text.partition(".")
-    zone = rest.lstrip("0123456789") or text[len(whole) :]
-    return datetime.fromisoformat(whole + ("+00:00" if zone in {"", "Z"} else zone))
