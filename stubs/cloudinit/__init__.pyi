@@ -1,0 +1,1 @@
+"""What localcloud/guest uses of cloud-init, which is not on PyPI and publishes no types."""
