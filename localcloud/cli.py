@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from localcloud import containers, engine, preflight, process, teardown
@@ -40,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     if options.root and os.geteuid() != 0:
         return _as_root(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does: what was begun is removed. What nohup ignores stays ignored.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         return int(options.run(options))
     except (CommandError, SettingsError, preflight.PreflightError, process.DaemonError, engine.EngineError) as error:
@@ -133,16 +140,17 @@ def _up(options: argparse.Namespace) -> int:
         print(f"the cloud {settings.name!r} is up already: {settings.api_url}")
         return 0
     preflight.check_machine()
-    for what in teardown.teardown(settings):
-        progress(f"removed what an earlier run left behind: {what}")
-    preflight.check_network(settings)
-    _ensure_images(progress)
-    progress("starting the daemon")
-    try:
-        process.spawn(settings, progress)
-    except BaseException:
-        teardown.teardown(settings)
-        raise
+    with _alone(settings.name):
+        for what in teardown.teardown(settings):
+            progress(f"removed what an earlier run left behind: {what}")
+        preflight.check_network(settings)
+        _ensure_images(progress)
+        progress("starting the daemon")
+        try:
+            process.spawn(settings, progress)
+        except BaseException:
+            teardown.teardown(settings)
+            raise
     progress(f"the cloud {settings.name!r} is up: API {settings.api_url}, Naver stand-in {settings.naver_url}")
     return 0
 
@@ -159,11 +167,33 @@ def _ensure_images(progress: Callable[[str], None]) -> None:
 def _down(options: argparse.Namespace) -> int:
     names = teardown.known_names() if options.all else [options.name]
     for name in names:
-        removed = teardown.teardown(_settings_of(name))
+        with _alone(name):
+            removed = teardown.teardown(_settings_of(name))
         print(f"cloud {name}: " + ("removed " + ", ".join(removed) if removed else "there was nothing to remove"))
     if not names:
         print("there is no cloud")
     return 0
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the right to start or end a cloud; given back by the kernel, however the command ends.
+
+    Args:
+        name: of the cloud.
+
+    Raises:
+        CommandError: another command has it.
+    """
+    # An abstract socket leaves nothing behind (unix(7)).
+    with socket.socket(socket.AF_UNIX) as held:
+        try:
+            held.bind(f"\0localcloud-{name}")
+        except OSError as error:
+            raise CommandError(
+                f"another command is starting or ending the cloud {name!r} right now; wait until it is done"
+            ) from error
+        yield
 
 
 def _settings_of(name: str) -> CloudSettings:

@@ -108,7 +108,7 @@ def render(layout: Layout, slots: Mapping[str, list[Slot]], directory: Path) -> 
         "  group haproxy",
         f"  stats socket {directory / 'api.sock'} mode 600 level admin expose-fd listeners",
         "  hard-stop-after 300s",
-        "  maxconn 4000",
+        "  maxconn 2000",
         "defaults",
         "  mode http",
         "  balance roundrobin",

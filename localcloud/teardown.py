@@ -50,10 +50,10 @@ def teardown(settings: CloudSettings) -> list[str]:
     volumes = Volumes(settings)
     hosts = Hosts(settings, network, volumes)
     found: dict[str, Callable[[], int]] = {
-        "instances": lambda: len(hosts.actual()),
-        "volumes": lambda: len(volumes.known()),
-        "network namespaces": lambda: len(network.namespaces()),
-        "bridges": lambda: int((Path("/sys/class/net") / settings.bridge).exists()),
+        "instance(s)": lambda: len(hosts.actual()),
+        "volume(s)": lambda: len(volumes.known()),
+        "network namespace(s)": lambda: len(network.namespaces()),
+        "bridge": lambda: int((Path("/sys/class/net") / settings.bridge).exists()),
     }
     for what, count in found.items():
         with guarded():

@@ -99,6 +99,17 @@ def test_up_refuses_other_settings_and_accepts_the_same(
     assert "is up with other settings" in capsys.readouterr().err
 
 
+def test_two_commands_on_one_cloud_at_once_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with cli._alone("one"):
+        assert cli.main(["down", "--name", "one"]) == 1
+        with cli._alone("two"):
+            pass
+    assert "another command is starting or ending the cloud 'one'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["status", "logs", "ssh"])
 def test_no_cloud_is_a_clear_message(
     roots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
