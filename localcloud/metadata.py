@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
@@ -28,6 +28,8 @@ from .model import DesiredInstance
 from .settings import ACCOUNT_ID, CloudSettings
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
     from .api.access import Credentials
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ Tree = dict[str, "Tree | str"]
 
 _VERSION = re.compile(r"latest|1\.0|20\d\d-\d\d-\d\d")
 _VERSIONS = ("1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest")
-_TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105
+_SESSION_HEADER = "X-aws-ec2-metadata-token"
 _TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 _LONGEST_TTL = 21600
 
@@ -87,7 +89,7 @@ class MetadataServer:
             self._server.server_close()
             self._server = self._thread = None
 
-    def _application(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
+    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.answer(Request(environ))(environ, start_response)
 
     def answer(self, request: Request) -> Response:
@@ -100,7 +102,7 @@ class MetadataServer:
             return self._give_token(request, instance) if path == ["latest", "api", "token"] else _plain("", 405)
         if request.method not in {"GET", "HEAD"}:
             return _plain("", 405)
-        token = request.headers.get(_TOKEN_HEADER)
+        token = request.headers.get(_SESSION_HEADER)
         if token is None and instance.http_tokens == "required":
             return _plain("", 401)
         left = _LONGEST_TTL if token is None else self._seconds_left(token, instance)
