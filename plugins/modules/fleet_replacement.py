@@ -128,6 +128,10 @@ class Fleet:
             and str(instance.get("LaunchTemplate", {}).get("Version", "")) == self.version
         }
 
+    def complete(self) -> bool:
+        """Whether as many instances as the group wants run the version and are healthy."""
+        return len(self.healthy()) >= int(self.group()["DesiredCapacity"])
+
     def seen(self) -> str:
         """What the API says of targets and of the last activity, for a person to read."""
         targets = self.elbv2.describe_target_health(TargetGroupArn=self.target_group_arn)["TargetHealthDescriptions"]
@@ -238,6 +242,7 @@ def replace_outdated(fleet: Fleet, *, check_mode: bool) -> dict[str, Any]:
         while outdated := [one for one in fleet.outdated() if one not in replaced]:
             fleet.replace(outdated[0])
             replaced.append(outdated[0])
+        fleet.wait("the group's instances to be healthy", fleet.complete)
     return {"changed": bool(replaced), "replaced": replaced, "seconds": round(fleet.clock() - begun, 1)}
 
 
