@@ -93,7 +93,7 @@ def spawn(settings: CloudSettings, report: Report) -> None:
     package_root = str(Path(__file__).resolve().parent.parent)
     with files.output.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "localcloud", "daemon", "--name", settings.name],
+            [sys.executable, *_command(settings)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -116,20 +116,40 @@ def spawn(settings: CloudSettings, report: Report) -> None:
     raise DaemonError(f"the local cloud's daemon did not answer within {_START_TIMEOUT:.0f} s:\n{_last_lines(files)}")
 
 
-def stop(settings: CloudSettings) -> int | None:
-    """End the daemon, kindly first.
+def stop(settings: CloudSettings) -> list[int]:
+    """End the daemon, kindly first; also one that has not come far enough to lock its pid file.
 
     Returns:
-        Its process id, or None when it did not run.
+        The process ids that were ended.
     """
-    pid = running_pid(settings)
-    if pid is None:
-        return None
+    locked = running_pid(settings)
+    pids = sorted({*_by_command_line(settings), *([locked] if locked is not None else [])})
+    for pid in pids:
+        _end(pid)
+    return pids
+
+
+def _command(settings: CloudSettings) -> list[str]:
+    return ["-m", "localcloud", "daemon", "--name", settings.name]
+
+
+def _by_command_line(settings: CloudSettings) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+                if arguments[1:] == _command(settings):
+                    found.append(int(entry.name))
+    return found
+
+
+def _end(pid: int) -> None:
     with contextlib.ExitStack() as stack:
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
-            return pid
+            return
         stack.callback(os.close, descriptor)
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
@@ -137,7 +157,6 @@ def stop(settings: CloudSettings) -> int | None:
         if not ended.poll(_STOP_TIMEOUT * 1000):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             ended.poll()
-    return pid
 
 
 def _last_lines(files: Files, count: int = 15) -> str:

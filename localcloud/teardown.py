@@ -33,9 +33,7 @@ def teardown(settings: CloudSettings) -> list[str]:
     """
     removed: list[str] = []
     problems: list[str] = []
-    pid = process.stop(settings)
-    if pid is not None:
-        removed.append(f"daemon {pid}")
+    removed += [f"daemon {pid}" for pid in process.stop(settings)]
 
     @contextlib.contextmanager
     def guarded() -> Iterator[None]:

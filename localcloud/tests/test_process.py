@@ -52,7 +52,7 @@ def started(cloud: CloudSettings, request: pytest.FixtureRequest) -> Iterator[su
 
 def test_nobody_runs(cloud: CloudSettings) -> None:
     assert process.running_pid(cloud) is None
-    assert process.stop(cloud) is None
+    assert process.stop(cloud) == []
 
 
 def test_a_pid_file_of_a_dead_process_names_nobody(cloud: CloudSettings) -> None:
@@ -62,7 +62,7 @@ def test_a_pid_file_of_a_dead_process_names_nobody(cloud: CloudSettings) -> None
 
 def test_found_and_stopped(cloud: CloudSettings, started: subprocess.Popen[bytes]) -> None:
     assert process.running_pid(cloud) == started.pid
-    assert process.stop(cloud) == started.pid
+    assert process.stop(cloud) == [started.pid]
     assert started.wait(5) == -signal.SIGTERM
 
 
@@ -72,7 +72,7 @@ def test_one_that_does_not_listen_is_killed(
 ) -> None:
     monkeypatch.setattr(process, "_STOP_TIMEOUT", 0.5)
     began = time.monotonic()
-    assert process.stop(cloud) == started.pid
+    assert process.stop(cloud) == [started.pid]
     assert started.wait(5) == -signal.SIGKILL
     assert time.monotonic() - began < 3
 
@@ -82,3 +82,12 @@ def test_a_daemon_that_ends_at_once_shows_its_words(cloud: CloudSettings, monkey
     process.Files.of(cloud).log.write_text("ERROR the port is taken\n", encoding="utf-8")
     with pytest.raises(process.DaemonError, match="ended at once:\nERROR the port is taken"):
         process.spawn(cloud, print)
+
+
+def test_one_that_has_not_locked_its_pid_file_yet_is_found_too(cloud: CloudSettings, tmp_path: Path) -> None:
+    (tmp_path / "localcloud.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    with subprocess.Popen([sys.executable, *process._command(cloud)], cwd=tmp_path) as child:
+        deadline = time.monotonic() + 5
+        while not process._by_command_line(cloud) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.stop(cloud) == [child.pid]
