@@ -1,6 +1,7 @@
 """Who calls: the account's administrator, or an instance with its role's temporary credentials.
 
-Long-term keys stand for the administrator and are not checked further: the API is reachable from this machine only.
+Long-term keys stand for the administrator and are not checked further: they are taken from this machine only,
+never from an instance, and no other machine reaches the API.
 Temporary keys (`ASIA…`) must be ones we gave out, with their session token, and may do what the role's policies say.
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from moto.iam.models import Role, iam_backends
 from moto.sts.models import AssumedRole, sts_backends
 
+from localcloud.api import ec2
 from localcloud.api.registry import AwsError
 from localcloud.settings import ACCOUNT_ID
 
@@ -85,15 +87,26 @@ class CredentialStore:
         return given
 
 
-def check(
-    plane: ControlPlane, access_key: str, token: str | None, service: str, action: str, params: dict[str, Any]
-) -> None:
-    """Refuse temporary credentials that are not ours, and actions the role may not do.
+@dataclass(frozen=True)
+class Caller:
+    """Where a request comes from, and the credentials it names."""
+
+    access_key: str
+    session_token: str | None
+    address: str
+
+
+def is_temporary(access_key: str) -> bool:
+    """Whether the key belongs to temporary credentials (IAM User Guide, "Unique ID prefixes")."""
+    return access_key.startswith("ASIA")
+
+
+def check(plane: ControlPlane, caller: Caller, service: str, action: str, params: dict[str, Any]) -> None:
+    """Refuse made-up temporary credentials, actions the role may not do, and instances that play administrator.
 
     Args:
         plane: the cloud, its lock held.
-        access_key: the caller's access key id.
-        token: the session token sent with it.
+        caller: who asks.
         service: the IAM prefix, e.g. `ssm`.
         action: the API action.
         params: the request's parameters where they are JSON.
@@ -101,10 +114,15 @@ def check(
     Raises:
         AwsError: `UnrecognizedClientException`, `ExpiredTokenException` or `AccessDeniedException`.
     """
-    if not access_key.startswith("ASIA"):
+    if not is_temporary(caller.access_key):
+        if any(nic.private_ip_address == caller.address for nic in ec2.backend(plane).enis.values()):
+            raise AwsError(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid: instances have their role's credentials only.",
+            )
         return
-    assumed: AssumedRole | None = sts_backends[ACCOUNT_ID]["aws"].get_assumed_role_from_access_key(access_key)
-    if assumed is None or assumed.session_token != token:
+    assumed: AssumedRole | None = sts_backends[ACCOUNT_ID]["aws"].get_assumed_role_from_access_key(caller.access_key)
+    if assumed is None or assumed.session_token != caller.session_token:
         raise AwsError("UnrecognizedClientException", "The security token included in the request is invalid.")
     if assumed.expiration.replace(tzinfo=UTC) < datetime.now(UTC):
         raise AwsError("ExpiredTokenException", "The security token included in the request is expired")

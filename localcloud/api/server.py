@@ -18,6 +18,7 @@ from botocore.model import OperationNotFoundError
 from moto.backends import SERVICE_NAMES
 from moto.core.exceptions import ServiceException
 from moto.core.model import OperationModel
+from moto.core.responses import BaseResponse
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -35,10 +36,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_POLL_SECONDS = 0.1
+"""How often the server looks whether it is to end."""
 _LARGEST_REQUEST = 4 * 1024 * 1024
 _GLOBAL_REGION = "us-east-1"
 """IAM and the global STS endpoint are signed for this region wherever the caller is (IAM User Guide)."""
 _GLOBAL_SERVICES = ("iam", "sts")
+_ACTION_KEY = "localcloud.action"
+
+
+def _get_action(self: BaseResponse) -> str:
+    """Replace moto's: the action is the one that was admitted, not one that moto finds elsewhere in the request."""
+    return str(self.normalized_request.environ[_ACTION_KEY])
+
+
+BaseResponse._get_action = _get_action  # type: ignore[method-assign]
 
 # moto warns that an error code is not in botocore's list for the service; AWS's common errors never are.
 warnings.filterwarnings("ignore", message=r"Exception\(.*\) with code .* does not match an error shape")
@@ -55,6 +67,7 @@ class Envelope:
     action: str
     content_type: str
     path: str
+    remote_address: str
 
 
 class Application:
@@ -72,11 +85,17 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        body = environ["wsgi.input"].read(min(int(environ.get("CONTENT_LENGTH") or 0), _LARGEST_REQUEST))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(min(length, _LARGEST_REQUEST))
         environ["wsgi.input"] = io.BytesIO(body)
+        # moto lets a caller choose an account by this header; there is one.
+        environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)
         envelope = _open(environ, body)
+        environ[_ACTION_KEY] = envelope.action
         service = self._services.get(envelope.signing_name)
         try:
+            if length > _LARGEST_REQUEST:
+                raise AwsError("RequestEntityTooLarge", f"The request is larger than {_LARGEST_REQUEST} bytes.")
             service = self._admit(envelope, service, body)
         except ServiceException as error:
             status, headers, text = render_error(service, envelope, error)
@@ -114,12 +133,14 @@ class Application:
         with self._plane.lock:
             access.check(
                 self._plane,
-                envelope.access_key,
-                envelope.session_token,
+                access.Caller(envelope.access_key, envelope.session_token, envelope.remote_address),
                 envelope.signing_name,
                 envelope.action,
                 _json(body) if "json" in envelope.content_type else {},
             )
+        if access.is_temporary(envelope.access_key) and service.name == "ssm" and b"&" in body:
+            # moto would read such a body as a form as well, and so other names than those just checked.
+            raise AwsError("ValidationException", "The request body may not contain '&'.")
         return service
 
 
@@ -141,13 +162,22 @@ def _open(environ: WSGIEnvironment, body: bytes) -> Envelope:
     action = action or str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
     action = action or str(environ.get("PATH_INFO", "")).rpartition("/operation/")[2].strip("/")
     key = region = service = ""
-    _, found, scope = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")
+    before, _, scope = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")
     parts = scope.split(",")[0].strip().split("/")
-    if found and len(parts) == 5:
+    if before.strip() == "AWS4-HMAC-SHA256" and len(parts) == 5:
         key, _, region, service, _ = parts
     token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN")
     path = str(environ.get("PATH_INFO", "/"))
-    return Envelope(service.lower(), region, key, str(token) if token else None, action, content_type, path)
+    return Envelope(
+        signing_name=service.lower(),
+        region=region,
+        access_key=key,
+        session_token=str(token) if token else None,
+        action=action,
+        content_type=content_type,
+        path=path,
+        remote_address=str(environ.get("REMOTE_ADDR", "")),
+    )
 
 
 def render_error(
@@ -230,7 +260,9 @@ class Server:
         self._server: BaseWSGIServer = make_server(
             host, self.port, application, threaded=True, request_handler=_QuietHandler, fd=self._socket.fileno()
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="api", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="api", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import boto3
@@ -52,9 +53,7 @@ class ApiCloud:
     def client(self, service: str, **options: str) -> Any:  # noqa: ANN401 - boto3's clients have one type per service
         """Return a client for the API; `options` replace the administrator's keys or the region."""
         keys = {"aws_access_key_id": "AKIALOCALCLOUD000000", "aws_secret_access_key": "secret", "region_name": REGION}
-        config = Config(retries={"total_max_attempts": 1})
-        create: Any = boto3.client
-        return create(service, endpoint_url=self.plane.url, config=config, **{**keys, **options})
+        return _client(service, self.plane.url, tuple(sorted({**keys, **options}.items())))
 
     def follow(self) -> None:
         """Let the machine follow: what is asked of instances has happened afterwards."""
@@ -156,6 +155,14 @@ class ApiCloud:
         self.iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=policy(*statements))
         self.iam.create_instance_profile(InstanceProfileName=name)
         self.iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+
+
+@cache
+def _client(service: str, url: str, options: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401 - as above
+    """Make a client once: that takes longer than most calls."""
+    create: Any = boto3.client
+    config = Config(retries={"total_max_attempts": 1})
+    return create(service, endpoint_url=url, config=config, **dict(options))
 
 
 def policy(*statements: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.error
 import urllib.request
 from typing import Any
 
 import pytest
 
+from localcloud.api import AwsError, access
 from localcloud.tests.api_cloud import ApiCloud, policy, refused
 
 READ_APP = {
@@ -86,6 +88,45 @@ def test_made_up_temporary_keys_are_refused(cloud: ApiCloud) -> None:
     for key, token in (("ASIAMADEUPMADEUPMADE", given.token), (given.access_key_id, "made up")):
         client = cloud.client("ssm", aws_access_key_id=key, aws_secret_access_key="x", aws_session_token=token)
         assert refused(client.get_parameter, Name="/memo-server/app/key") == "UnrecognizedClientException"
+
+
+def test_instances_cannot_be_administrator(cloud: ApiCloud) -> None:
+    """An instance that makes up a long-term key is refused: otherwise any guest could read every secret."""
+    address = cloud.instance(cloud.run())["PrivateIpAddress"]
+    for source, allowed in ((address, False), ("10.213.0.1", True), ("127.0.0.1", True)):
+        caller = access.Caller("AKIALOCALCLOUD000000", None, source)
+        with contextlib.nullcontext() if allowed else pytest.raises(AwsError):
+            access.check(cloud.plane, caller, "ssm", "GetParameter", {"Name": "/memo-server/admin/root"})
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        b'{"Name": "/memo-server/app/key", "x": "&Name=/memo-server/admin/root&"}',
+        b'{"Name": "/memo-server/app/key", "x": "&Action=DescribeParameters&"}',
+    ],
+)
+def test_names_cannot_be_smuggled_past_the_policy(cloud: ApiCloud, smuggled: bytes) -> None:
+    """moto reads a JSON body as a form as well: a second name in it would be answered, but was never checked."""
+    cloud.role("web", READ_APP)
+    put(cloud, "/memo-server/app/key", "/memo-server/admin/root")
+    instance_id = cloud.run(IamInstanceProfile={"Name": "web"})
+    given = cloud.state.instance_credentials(cloud.state.instances()[instance_id])
+    assert given is not None
+    scope = f"Credential={given.access_key_id}/20261122/ap-northeast-2/ssm/aws4_request"
+    request = urllib.request.Request(  # noqa: S310 - our own http URL
+        cloud.plane.url,
+        data=smuggled,
+        headers={
+            "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0",
+            "X-Amz-Security-Token": given.token,
+            "X-Amz-Target": "AmazonSSM.GetParameter",
+            "Content-Type": "application/x-amz-json-1.1",
+        },
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)  # noqa: S310 - our own http URL
+    assert "ValidationException" in caught.value.read().decode()
 
 
 def test_credentials_stay_until_they_are_about_to_expire(cloud: ApiCloud) -> None:
