@@ -128,6 +128,8 @@ class Balancer:
             if proxy.haproxy.alive:
                 proxy.haproxy.stop()
             return
+        for unused in proxy.sizes.keys() - backends.values():
+            del proxy.sizes[unused], proxy.slots[unused]
         desired: dict[str, list[Slot]] = {}
         for arn, name in backends.items():
             desired[name] = self._assign(proxy, arn, name)

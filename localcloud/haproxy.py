@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 10
 """Seconds; "failed to establish a connection to the target before the connection timeout expired (10 seconds)"."""
 
+_LARGEST_HEADERS = 65536
+"""Bytes; "HTTP header limits" of an Application Load Balancer, all together."""
+_MOST_HOPS = 30
+"""Addresses in X-Forwarded-For; more are answered with ALB's own status 463."""
+
 _START_TIMEOUT = 10.0
 _SOCKET_TIMEOUT = 5.0
 _NOWHERE = "127.0.0.1:9"
@@ -109,6 +114,7 @@ def render(layout: Layout, slots: Mapping[str, list[Slot]], directory: Path) -> 
         f"  stats socket {directory / 'api.sock'} mode 600 level admin expose-fd listeners",
         "  hard-stop-after 300s",
         "  maxconn 2000",
+        f"  tune.bufsize {_LARGEST_HEADERS}",
         "defaults",
         "  mode http",
         "  balance roundrobin",
@@ -132,7 +138,8 @@ def render(layout: Layout, slots: Mapping[str, list[Slot]], directory: Path) -> 
         lines += [
             f"backend {name}",
             f"  http-request return status 503 {_HTML} string {_page('503 Service Temporarily Unavailable')} {_SERVER}"
-            " if { nbsrv eq 0 }",
+            # A process that ends after a reload counts no servers any more, but finishes what it has accepted.
+            " if { nbsrv eq 0 } !{ stopping }",
             "  http-request set-var(txn.forwarded) bool(1)",
             "  http-response set-var(txn.answered) bool(1)",
             f"  source {layout.address}",
@@ -171,6 +178,7 @@ def _frontend(layout: Layout, listener: DesiredListener, backend: str | None, di
         f"  http-request set-header {trace} '%[var(txn.root)];%[req.hdr({trace})]'"
         f" if {{ req.hdr({trace}) -m found }} !{{ req.hdr({trace}) -m sub Root= }}",
         f"  http-request set-header {trace} %[var(txn.root)] unless {{ req.hdr({trace}) -m found }}",
+        f"  http-request return status 463 {_SERVER} if {{ req.hdr_cnt({forwarded}) gt {_MOST_HOPS} }}",
         f"  http-request set-var(txn.hops) req.fhdr_cnt({forwarded})",
         f"  http-request set-header {forwarded} '%[req.fhdr({forwarded})], %[src]' if {{ var(txn.hops) -m int eq 1 }}",
         f"  http-request add-header {forwarded} %[src] unless {{ var(txn.hops) -m int eq 1 }}",

@@ -290,18 +290,40 @@ def test_a_reload_and_more_targets_than_slots_drop_no_request(world: World, one:
         while not stop.is_set():
             results.append(world.get()[0])
 
-    thread = threading.Thread(target=client)
-    thread.start()
+    clients = [threading.Thread(target=client) for _ in range(3)]
+    for one_client in clients:
+        one_client.start()
     many = tuple(DesiredTarget(f"i-{n}", f"127.0.54.{n}", one.port) for n in range(1, 20))
-    for _ in range(2):
-        world.group = replace(world.group, targets=(one.desired(), *many))
-        world.step()
+    world.group = replace(world.group, targets=(one.desired(), *many))
+    for _ in range(6):
         world.load_balancer = replace(world.load_balancer, idle_timeout=world.load_balancer.idle_timeout + 1)
         world.step()
     stop.set()
-    thread.join()
+    for one_client in clients:
+        one_client.join()
     assert len(results) > 5
     assert set(results) == {200}
+
+
+def test_a_listener_that_gets_another_target_group(world: World, one: Target, two: Target) -> None:
+    world.targets(one)
+    world.until(lambda: world.states() == [HealthState.HEALTHY])
+    other = replace(world.group, arn="arn:other", name="other", targets=(two.desired(),))
+    listener = replace(world.load_balancer.listeners[0], target_group_arn="arn:other")
+    world.load_balancer = replace(world.load_balancer, listeners=(listener,))
+    deadline = time.monotonic() + 5
+    while world.get()[2][:11] != two.address and time.monotonic() < deadline:
+        world.balancer.apply([world.load_balancer], [world.group, other])
+    assert world.get()[2][:11] == two.address
+    assert world.states() == [HealthState.UNUSED]
+
+
+def test_large_headers_pass_and_too_many_hops_do_not(world: World, one: Target) -> None:
+    world.targets(one)
+    world.until(lambda: world.states() == [HealthState.HEALTHY])
+    assert world.get(headers={"Cookie": "x" * 15000, "X-More": "y" * 15000})[0] == 200
+    assert world.get(headers={"X-Forwarded-For": ", ".join(["198.51.100.1"] * 30)})[0] == 200
+    assert world.get(headers={"X-Forwarded-For": ", ".join(["198.51.100.1"] * 31)})[0] == 463
 
 
 def test_fixed_response_and_a_proxy_that_dies_comes_back(world: World) -> None:
