@@ -10,24 +10,19 @@ import signal
 import threading
 
 from localcloud.api import ControlPlane, NoMachine, StandInImage
+from localcloud.api.machine import AT_ONCE
 from localcloud.groups import Groups
-from localcloud.model import HealthState, InstanceState, TargetHealth
+from localcloud.model import HealthState, TargetHealth
 from localcloud.settings import CloudSettings
 from localcloud.state import State
-
-_FOLLOWS = {
-    InstanceState.PENDING: InstanceState.RUNNING,
-    InstanceState.STOPPING: InstanceState.STOPPED,
-    InstanceState.SHUTTING_DOWN: InstanceState.TERMINATED,
-}
 
 
 def follow(plane: ControlPlane, machine: NoMachine, state: State, groups: Groups) -> None:
     """Do once what the reconcile loop does, without doing anything."""
     with plane.lock:
         for instance in state.instances().values():
-            if instance.state in _FOLLOWS:
-                state.mark(instance.instance_id, _FOLLOWS[instance.state])
+            if instance.state in AT_ONCE:
+                state.mark(instance.instance_id, AT_ONCE[instance.state])
         for arn, group in state.target_groups().items():
             machine.health[arn] = {
                 f"{t.target_id}:{t.port}": TargetHealth(HealthState.HEALTHY) for t in group.targets if t.address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from localcloud.model import TargetHealth
+from localcloud.model import InstanceState, TargetHealth
 
 
 class MachineError(RuntimeError):
@@ -65,6 +65,14 @@ class StandInImage:
     ami_id: str = "ami-0deb1a13000000000"
     name: str = "debian-13-amd64-20261101-2000"
     creation_date: str = "2026-11-01T00:00:00.000Z"
+
+
+AT_ONCE = {
+    InstanceState.PENDING: InstanceState.RUNNING,
+    InstanceState.STOPPING: InstanceState.STOPPED,
+    InstanceState.SHUTTING_DOWN: InstanceState.TERMINATED,
+}
+"""Where an instance's state leads when there is no machine that takes its time."""
 
 
 class NoMachine:

@@ -130,6 +130,15 @@ ACTIONS: dict[str, frozenset[str]] = {
 }
 
 
+MADE_UP_ANSWERS: dict[str, frozenset[str]] = {
+    "ec2": frozenset({"GetLaunchTemplateData", "GetPasswordData", "GetInstanceUefiData"}),
+    "autoscaling": frozenset({"DescribeWarmPool"}),
+}
+"""Questions that moto answers with values of its own invention, or not at all."""
+
+
 def is_modelled(service: str, action: str) -> bool:
     """Whether the local cloud answers the action truthfully."""
+    if action in MADE_UP_ANSWERS.get(service, frozenset()):
+        return False
     return action.startswith(QUESTIONS) or action in ACTIONS.get(service, frozenset())

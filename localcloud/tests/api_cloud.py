@@ -14,18 +14,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from localcloud.api import ControlPlane, NoMachine, StandInImage
+from localcloud.api.machine import AT_ONCE
 from localcloud.groups import Groups
-from localcloud.model import HealthState, InstanceState, TargetHealth
+from localcloud.model import HealthState, TargetHealth
 from localcloud.settings import CloudSettings
 from localcloud.state import State
 
 REGION = "ap-northeast-2"
 BASE_IMAGE = StandInImage.ami_id
-_FOLLOWS = {
-    InstanceState.PENDING: InstanceState.RUNNING,
-    InstanceState.STOPPING: InstanceState.STOPPED,
-    InstanceState.SHUTTING_DOWN: InstanceState.TERMINATED,
-}
 
 
 class ApiCloud:
@@ -58,8 +54,8 @@ class ApiCloud:
     def follow(self) -> None:
         """Let the machine follow: what is asked of instances has happened afterwards."""
         for instance in self.state.instances().values():
-            if instance.state in _FOLLOWS:
-                self.state.mark(instance.instance_id, _FOLLOWS[instance.state])
+            if instance.state in AT_ONCE:
+                self.state.mark(instance.instance_id, AT_ONCE[instance.state])
 
     def step(self, times: int = 1, seconds: float = 1.0) -> None:
         """Do the loop's work some times, with the clock going on."""

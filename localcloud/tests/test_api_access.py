@@ -162,6 +162,7 @@ def test_other_regions_are_refused(cloud: ApiCloud, service: str) -> None:
         ("ec2", "request_spot_instances", {}),
         ("ec2", "describe_ipams", {}),
         ("autoscaling", "start_instance_refresh", {"AutoScalingGroupName": "x"}),
+        ("autoscaling", "describe_warm_pool", {"AutoScalingGroupName": "x"}),
         ("autoscaling", "put_warm_pool", {"AutoScalingGroupName": "x"}),
         ("elbv2", "set_subnets", {"LoadBalancerArn": "x", "Subnets": ["y"]}),
         ("iam", "create_user", {"UserName": "x"}),
