@@ -94,14 +94,14 @@ def cloud(stack: Stack, machine_before: dict[str, set[str]], request: pytest.Fix
 
 
 @pytest.fixture(scope="session")
-def killed_bake(cloud: Stack) -> int:
+def killed_bake(cloud: Stack, request: pytest.FixtureRequest) -> int:
     """A first run of site.yml that is killed in the middle of the bake.
 
     Returns:
-        How many image builders it left behind.
+        How many image builders it left behind; 0 on a cloud that was there before, where nothing is killed.
     """
-    if cloud.images():
-        return 1
+    if request.config.getoption("--cloud"):
+        return 0
     process = cloud.start("ansible-playbook", "site.yml")
     try:
 
