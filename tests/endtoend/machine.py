@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Processes of the tests themselves, and of other work on the machine, come and go; these are the cloud's.
-_CLOUD_PROCESSES = re.compile(
-    r"haproxy|localcloud|conmon|dnsmasq|/sbin/init|systemd|mysqld|redis-server|uwsgi|nginx|dockerd"
-)
+# Other work on the machine comes and goes; these are the cloud's own, and the first of each guest's.
+_CLOUD_PROCESSES = re.compile(r"localcloud daemon|haproxy|conmon|/sbin/init|dockerd|mysqld|redis-server|uwsgi-core")
 
 
 def _lines(*command: str) -> set[str]:
