@@ -52,7 +52,7 @@ def _files(folder: Path) -> Iterable[Path]:
             yield path
 
 
-def content_hash(folders: list[str], data: Any = None) -> str:
+def content_hash(folders: list[str], data: object = None) -> str:
     """One hash of all that goes into an image.
 
     Args:

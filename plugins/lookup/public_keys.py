@@ -130,7 +130,7 @@ def read_folder(folder: str) -> list[str]:
     return keys
 
 
-class LookupModule(LookupBase):
+class LookupModule(LookupBase):  # type: ignore[misc] # Ansible publishes no types
     """The `public_keys` lookup."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:  # noqa: ANN401 - Ansible's signature

@@ -7,7 +7,7 @@ and because the answers belong together: every error names the setting that fixe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -21,6 +21,13 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
+    from mypy_boto3_ssm import SSMClient
 
 DOCUMENTATION = r"""
 module: account_info
@@ -159,7 +166,7 @@ _REFUSED = {
 }
 
 
-class AccountProblem(Exception):
+class AccountError(Exception):
     """Something about the account that keeps the playbooks from working; the text names the fix."""
 
 
@@ -176,11 +183,15 @@ def explain(error: Exception, region: str, endpoint_url: str | None) -> str:
     """
     where = f"{region} ({endpoint_url})" if endpoint_url else region
     if isinstance(error, ProfileNotFound):
-        return f"{error}. Set AWS_PROFILE, or memo_server_aws_profile in {ACCOUNT_FILE}, to one that `aws configure list-profiles` shows."
+        return (
+            f"{error}. Set AWS_PROFILE, or memo_server_aws_profile in {ACCOUNT_FILE}, "
+            "to one that `aws configure list-profiles` shows."
+        )
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):
         return (
             f"No usable AWS credentials for {where}: {error} "
-            "Set AWS_PROFILE (after `aws configure sso` or `aws configure`), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "Set AWS_PROFILE (after `aws configure sso` or `aws configure`), "
+            "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             f"or memo_server_aws_profile in {ACCOUNT_FILE}."
         )
     if isinstance(error, EndpointConnectionError):
@@ -189,20 +200,26 @@ def explain(error: Exception, region: str, endpoint_url: str | None) -> str:
                 f"Nothing answers at {endpoint_url}. Start the cloud that should answer there, "
                 f"or correct memo_server_endpoint_url in {ACCOUNT_FILE}."
             )
-        return f"AWS cannot be reached in {region}: {error} Check memo_server_region in {ACCOUNT_FILE} and this machine's network."
+        return (
+            f"AWS cannot be reached in {region}: {error} "
+            f"Check memo_server_region in {ACCOUNT_FILE} and this machine's network."
+        )
     if isinstance(error, ResponseParserError) and endpoint_url:
         return f"What answers at {endpoint_url} is not the AWS API. Correct memo_server_endpoint_url in {ACCOUNT_FILE}."
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         if code in _REFUSED:
             return (
-                f"AWS refuses the credentials ({code}). Renew them (`aws sso login`, or new keys in AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY), and check this machine's clock."
+                f"AWS refuses the credentials ({code}). Renew them (`aws sso login`, "
+                "or new keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and check this machine's clock."
             )
         if code in {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}:
             return f"{error} Give the caller the permissions that docs/aws.md lists."
         if code == "OptInRequired":
-            return f"The account has not enabled {region}. Enable it in the AWS console, or change memo_server_region in {ACCOUNT_FILE}."
+            return (
+                f"The account has not enabled {region}. Enable it in the AWS console, "
+                f"or change memo_server_region in {ACCOUNT_FILE}."
+            )
     return f"{where}: {error}"
 
 
@@ -216,7 +233,7 @@ def check_region(region: str | None) -> str:
         The same region.
 
     Raises:
-        AccountProblem: no region, or one that is not in any partition.
+        AccountError: no region, or one that is not in any partition.
     """
     session = boto3.session.Session()
     known = {
@@ -227,19 +244,19 @@ def check_region(region: str | None) -> str:
     if region in known and region is not None:
         return region
     if not region:
-        raise AccountProblem(f"No region is set. Set memo_server_region in {ACCOUNT_FILE}, for example ap-northeast-2.")
-    raise AccountProblem(
-        f"There is no AWS region {region!r}. Set memo_server_region in {ACCOUNT_FILE} (and regions in aws_ec2.yml beside it) "
-        "to an existing one, for example ap-northeast-2."
+        raise AccountError(f"No region is set. Set memo_server_region in {ACCOUNT_FILE}, for example ap-northeast-2.")
+    raise AccountError(
+        f"There is no AWS region {region!r}. Set memo_server_region in {ACCOUNT_FILE} "
+        "(and regions in aws_ec2.yml beside it) to an existing one, for example ap-northeast-2."
     )
 
 
-def tags_of(resource: dict[str, Any]) -> dict[str, str]:
+def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
     """A resource's tags as a mapping."""
     return {tag["Key"]: tag["Value"] for tag in resource.get("Tags", [])}
 
 
-def find_vpc(ec2: Any, vpc_id: str) -> dict[str, Any]:
+def find_vpc(ec2: EC2Client, vpc_id: str) -> dict[str, Any]:
     """The VPC to build in.
 
     Args:
@@ -250,21 +267,25 @@ def find_vpc(ec2: Any, vpc_id: str) -> dict[str, Any]:
         `id` and `cidr`.
 
     Raises:
-        AccountProblem: there is none.
+        AccountError: there is none.
     """
-    filters = [{"Name": "vpc-id", "Values": [vpc_id]}] if vpc_id else [{"Name": "is-default", "Values": ["true"]}]
+    filters: Sequence[FilterTypeDef] = [{"Name": "is-default", "Values": ["true"]}]
+    if vpc_id:
+        filters = [{"Name": "vpc-id", "Values": [vpc_id]}]
+        [{"Name": "vpc-id", "Values": [vpc_id]}] if vpc_id else [{"Name": "is-default", "Values": ["true"]}]
+    )
     vpcs = ec2.describe_vpcs(Filters=filters)["Vpcs"]
     if vpcs:
         return {"id": vpcs[0]["VpcId"], "cidr": vpcs[0]["CidrBlock"]}
     if vpc_id:
-        raise AccountProblem(f"There is no VPC {vpc_id} in this region. Correct memo_server_vpc_id in {ACCOUNT_FILE}.")
-    raise AccountProblem(
+        raise AccountError(f"There is no VPC {vpc_id} in this region. Correct memo_server_vpc_id in {ACCOUNT_FILE}.")
+    raise AccountError(
         "This region has no default VPC. Make one with `aws ec2 create-default-vpc`, "
         f"or set memo_server_vpc_id in {ACCOUNT_FILE} to a VPC with public subnets in two zones."
     )
 
 
-def find_subnets(ec2: Any, vpc_id: str, instance_type: str, minimum_zones: int) -> list[dict[str, str]]:
+def find_subnets(ec2: EC2Client, vpc_id: str, instance_type: str, minimum_zones: int) -> list[dict[str, str]]:
     """One subnet for each zone that offers the instance type.
 
     Not every zone offers every type (t2.micro is missing from some in Seoul), and an Auto Scaling
@@ -280,15 +301,16 @@ def find_subnets(ec2: Any, vpc_id: str, instance_type: str, minimum_zones: int) 
         `id` and `zone` of each, sorted by zone; within a zone the default subnet, else the first by id.
 
     Raises:
-        AccountProblem: too few zones.
+        AccountError: too few zones.
     """
     offerings = ec2.describe_instance_type_offerings(
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": [instance_type]}]
     )["InstanceTypeOfferings"]
     offered = {offering["Location"] for offering in offerings}
     if not offered:
-        raise AccountProblem(
-            f"This region offers no {instance_type}. Set memo_server_instance_type in {ACCOUNT_FILE}, for example t3.micro."
+        raise AccountError(
+            f"This region offers no {instance_type}. "
+            f"Set memo_server_instance_type in {ACCOUNT_FILE}, for example t3.micro."
         )
     subnets = ec2.describe_subnets(
         Filters=[{"Name": "vpc-id", "Values": [vpc_id]}, {"Name": "state", "Values": ["available"]}]
@@ -299,7 +321,7 @@ def find_subnets(ec2: Any, vpc_id: str, instance_type: str, minimum_zones: int) 
         if zone in offered:
             by_zone.setdefault(zone, {"id": subnet["SubnetId"], "zone": zone})
     if len(by_zone) < minimum_zones:
-        raise AccountProblem(
+        raise AccountError(
             f"{instance_type} needs subnets of {vpc_id} in {minimum_zones} of the zones that offer it "
             f"({', '.join(sorted(offered))}); there is one in: {', '.join(sorted(by_zone)) or 'none'}. "
             f"Add subnets, or set memo_server_vpc_id or memo_server_instance_type in {ACCOUNT_FILE}."
@@ -307,7 +329,7 @@ def find_subnets(ec2: Any, vpc_id: str, instance_type: str, minimum_zones: int) 
     return [by_zone[zone] for zone in sorted(by_zone)]
 
 
-def find_base_image(ec2: Any, owner: str, name: str, architecture: str) -> dict[str, str]:
+def find_base_image(ec2: EC2Client, owner: str, name: str, architecture: str) -> dict[str, str]:
     """The newest image with that owner and name.
 
     Args:
@@ -320,7 +342,7 @@ def find_base_image(ec2: Any, owner: str, name: str, architecture: str) -> dict[
         `id`, `name` and `root_device_name`.
 
     Raises:
-        AccountProblem: there is none.
+        AccountError: there is none.
     """
     images = ec2.describe_images(
         Owners=[owner],
@@ -331,7 +353,7 @@ def find_base_image(ec2: Any, owner: str, name: str, architecture: str) -> dict[
         ],
     )["Images"]
     if not images:
-        raise AccountProblem(
+        raise AccountError(
             f"No image of owner {owner} is named like {name!r} ({architecture}). "
             f"Correct memo_server_base_image_owner or memo_server_base_image_name in {ACCOUNT_FILE}."
         )
@@ -343,7 +365,7 @@ def find_base_image(ec2: Any, owner: str, name: str, architecture: str) -> dict[
     }
 
 
-def find_instances(ec2: Any, project: str) -> list[dict[str, Any]]:
+def find_instances(ec2: EC2Client, project: str) -> list[dict[str, Any]]:
     """The project's instances that are not terminated, oldest first."""
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=[
@@ -367,7 +389,7 @@ def find_instances(ec2: Any, project: str) -> list[dict[str, Any]]:
     ]
 
 
-def find_images(ec2: Any, project: str) -> list[dict[str, Any]]:
+def find_images(ec2: EC2Client, project: str) -> list[dict[str, Any]]:
     """The project's own images, newest first."""
     images = ec2.describe_images(Owners=["self"], Filters=[{"Name": "tag:Project", "Values": [project]}])["Images"]
     return [
@@ -387,7 +409,7 @@ def find_images(ec2: Any, project: str) -> list[dict[str, Any]]:
     ]
 
 
-def find_volumes(ec2: Any, project: str) -> list[dict[str, Any]]:
+def find_volumes(ec2: EC2Client, project: str) -> list[dict[str, Any]]:
     """The project's volumes that carry the tag Role (data volumes; root volumes carry none)."""
     volumes = ec2.describe_volumes(
         Filters=[{"Name": "tag:Project", "Values": [project]}, {"Name": "tag-key", "Values": ["Role"]}]
@@ -406,7 +428,7 @@ def find_volumes(ec2: Any, project: str) -> list[dict[str, Any]]:
     ]
 
 
-def check_secrets(ssm: Any, wanted: list[dict[str, Any]]) -> None:
+def check_secrets(ssm: SSMClient, wanted: list[dict[str, Any]]) -> None:
     """Check that every secret is either given or stored already.
 
     Args:
@@ -414,7 +436,7 @@ def check_secrets(ssm: Any, wanted: list[dict[str, Any]]) -> None:
         wanted: `name`, `given` and `hint` of each; at most ten, as GetParameters takes.
 
     Raises:
-        AccountProblem: one is neither.
+        AccountError: one is neither.
     """
     asked = [one["name"] for one in wanted if not one["given"]]
     if not asked:
@@ -422,7 +444,7 @@ def check_secrets(ssm: Any, wanted: list[dict[str, Any]]) -> None:
     missing = set(ssm.get_parameters(Names=asked, WithDecryption=False)["InvalidParameters"])
     hints = [f"{one['name']} is not stored yet. {one['hint']}." for one in wanted if one["name"] in missing]
     if hints:
-        raise AccountProblem(" ".join(hints))
+        raise AccountError(" ".join(hints))
 
 
 def read_account(clients: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
@@ -436,7 +458,7 @@ def read_account(clients: dict[str, Any], params: dict[str, Any]) -> dict[str, A
         The module's return values.
 
     Raises:
-        AccountProblem: something is missing; the text names the fix.
+        AccountError: something is missing; the text names the fix.
     """
     ec2 = clients["ec2"]
     caller = clients["sts"].get_caller_identity()
@@ -498,7 +520,7 @@ def main() -> None:
         region = check_region(region)
         clients = {name: module.client(name) for name in ("sts", "ec2", "elbv2", "ssm")}
         answer = read_account(clients, module.params)
-    except AccountProblem as problem:
+    except AccountError as problem:
         module.fail_json(msg=str(problem))
     except (BotoCoreError, ClientError) as error:
         module.fail_json(msg=explain(error, region, module.params["endpoint_url"]))

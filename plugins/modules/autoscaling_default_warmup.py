@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
 
 DOCUMENTATION = r"""
 module: autoscaling_default_warmup
@@ -48,7 +51,7 @@ class NoSuchGroupError(Exception):
     """There is no group of that name."""
 
 
-def set_warmup(autoscaling: Any, name: str, seconds: int, *, check_mode: bool) -> dict[str, Any]:
+def set_warmup(autoscaling: AutoScalingClient, name: str, seconds: int, *, check_mode: bool) -> dict[str, Any]:
     """Set the warm-up when it differs.
 
     Args:

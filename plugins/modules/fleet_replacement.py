@@ -6,10 +6,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
+    from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
 
 DOCUMENTATION = r"""
 module: fleet_replacement
@@ -83,8 +88,8 @@ class Fleet:
         sleep: waits some seconds.
     """
 
-    autoscaling: Any
-    elbv2: Any
+    autoscaling: AutoScalingClient
+    elbv2: ElasticLoadBalancingv2Client
     name: str
     version: str
     target_group_arn: str
@@ -92,11 +97,9 @@ class Fleet:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def group(self) -> dict[str, Any]:
+    def group(self) -> AutoScalingGroupTypeDef:
         """The group's description."""
-        groups: list[dict[str, Any]] = self.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[self.name])[
-            "AutoScalingGroups"
-        ]
+        groups = self.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[self.name])["AutoScalingGroups"]
         if not groups:
             raise ReplacementError(
                 f"There is no Auto Scaling group {self.name}: run playbooks/create-autoscaling-group.yml."
@@ -134,27 +137,16 @@ class Fleet:
 
     def seen(self) -> str:
         """What the API says of targets and of the last activity, for a person to read."""
-        targets = self.elbv2.describe_target_health(TargetGroupArn=self.target_group_arn)["TargetHealthDescriptions"]
-        parts = [
-            " ".join(
-                filter(
-                    None,
-                    [
-                        one["Target"]["Id"],
-                        one["TargetHealth"]["State"],
-                        one["TargetHealth"].get("Reason"),
-                        one["TargetHealth"].get("Description"),
-                    ],
-                )
-            )
-            for one in targets
-        ]
-        activities = self.autoscaling.describe_scaling_activities(AutoScalingGroupName=self.name, MaxRecords=1)[
-            "Activities"
-        ]
-        parts += [
-            f"last activity: {one['StatusCode']} {one.get('StatusMessage') or one['Description']}" for one in activities
-        ]
+        parts: list[str] = []
+        answer = self.elbv2.describe_target_health(TargetGroupArn=self.target_group_arn)
+        for one in answer["TargetHealthDescriptions"]:
+            health = one["TargetHealth"]
+            words = [one["Target"]["Id"], health["State"], health.get("Reason"), health.get("Description")]
+            parts.append(" ".join(word for word in words if word))
+        activities = self.autoscaling.describe_scaling_activities(AutoScalingGroupName=self.name, MaxRecords=1)
+        for activity in activities["Activities"]:
+            said = activity.get("StatusMessage") or activity.get("Description", "")
+            parts.append(f"last activity: {activity['StatusCode']} {said}")
         return "; ".join(parts) or "no target is registered"
 
     def wait(self, what: str, until: Callable[[], bool]) -> None:

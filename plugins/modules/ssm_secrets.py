@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
 
 DOCUMENTATION = r"""
 module: ssm_secrets
@@ -77,7 +80,7 @@ class MissingSecretError(Exception):
     """A value that only a person can give is neither given nor stored; the text names the fix."""
 
 
-def read(ssm: Any, names: list[str]) -> dict[str, str]:
+def read(ssm: SSMClient, names: list[str]) -> dict[str, str]:
     """The stored values, decrypted, of those names that exist."""
     found: dict[str, str] = {}
     for start in range(0, len(names), _BATCH):
@@ -86,7 +89,7 @@ def read(ssm: Any, names: list[str]) -> dict[str, str]:
     return found
 
 
-def keep(ssm: Any, parameters: list[dict[str, Any]], tags: dict[str, str], *, check_mode: bool) -> dict[str, Any]:
+def keep(ssm: SSMClient, parameters: list[dict[str, Any]], tags: dict[str, str], *, check_mode: bool) -> dict[str, Any]:
     """Make Parameter Store hold the secrets.
 
     Args:
