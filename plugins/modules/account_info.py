@@ -272,8 +272,6 @@ def find_vpc(ec2: EC2Client, vpc_id: str) -> dict[str, Any]:
     filters: Sequence[FilterTypeDef] = [{"Name": "is-default", "Values": ["true"]}]
     if vpc_id:
         filters = [{"Name": "vpc-id", "Values": [vpc_id]}]
-        [{"Name": "vpc-id", "Values": [vpc_id]}] if vpc_id else [{"Name": "is-default", "Values": ["true"]}]
-    )
     vpcs = ec2.describe_vpcs(Filters=filters)["Vpcs"]
     if vpcs:
         return {"id": vpcs[0]["VpcId"], "cidr": vpcs[0]["CidrBlock"]}
