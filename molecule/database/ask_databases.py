@@ -1,6 +1,6 @@
-"""Ask MySQL and Redis what their users ask, from another host. `write` also checks what is refused; `read` finds it again.
+"""Ask MySQL and Redis what their users ask, from another host; `read` finds again what `write` wrote.
 
-The settings come as JSON on standard input, so that no password is on a command line.
+`write` also checks what is refused. The settings come as JSON on standard input: no password is on a command line.
 """
 
 from __future__ import annotations
