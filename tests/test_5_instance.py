@@ -28,7 +28,7 @@ except urllib.error.HTTPError as error:
     without_token = error.code
 token = ask("/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
 keys = ("instance-id", "ami-id", "instance-type", "local-ipv4", "local-hostname", "mac", "placement/availability-zone",
-        "placement/region", "security-groups")
+        "placement/region")
 known = {key: ask("/meta-data/" + key, token) for key in keys}
 settings = json.loads(pathlib.Path("/etc/memo/instance.json").read_text())
 session = boto3.Session(region_name=settings["region"])
