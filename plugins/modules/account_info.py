@@ -214,7 +214,7 @@ def explain(error: Exception, region: str, endpoint_url: str | None) -> str:
                 "or new keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and check this machine's clock."
             )
         if code in {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}:
-            return f"{error} Give the caller the permissions that docs/aws.md lists."
+            return f"{error} Give the caller the permissions that docs/aws-policy.json lists."
         if code == "OptInRequired":
             return (
                 f"The account has not enabled {region}. Enable it in the AWS console, "
