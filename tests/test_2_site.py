@@ -52,4 +52,3 @@ def test_second_run_changes_nothing(cloud: Stack, deployed: Run) -> None:
     assert {host: counts["changed"] for host, counts in run.recap.items() if counts["changed"]} == {}
     assert set(run.recap) >= {"localhost"}
     assert len(run.recap) >= 3, run.recap
-    assert run.seconds <= 90
