@@ -27,9 +27,10 @@ options:
     description: Value of the tag Project.
     type: str
     required: true
-  role_name_prefix:
-    description: Beginning of the names of the IAM roles to look at; roles cannot be found by tag.
-    type: str
+  role_names:
+    description: Names of the IAM roles to look at; IAM cannot find roles by tag.
+    type: list
+    elements: str
     required: true
 extends_documentation_fragment:
   - amazon.aws.common.modules
@@ -42,7 +43,7 @@ EXAMPLES = r"""
 - name: List what there is
   project_resources_info:
     project: memo-server
-    role_name_prefix: memo-server
+    role_names: [memo-server-web]
   register: resources
 """
 
@@ -145,7 +146,7 @@ def elb_resources(elbv2: ElasticLoadBalancingv2Client, project: str) -> dict[str
 
 
 def other_resources(
-    autoscaling: AutoScalingClient, iam: IAMClient, ssm: SSMClient, project: str, role_name_prefix: str
+    autoscaling: AutoScalingClient, iam: IAMClient, ssm: SSMClient, project: str, role_names: list[str]
 ) -> dict[str, list[str]]:
     """Names of Auto Scaling groups, roles and parameters."""
     groups = [
@@ -154,13 +155,14 @@ def other_resources(
         for group in page["AutoScalingGroups"]
         if _tagged([dict(tag) for tag in group.get("Tags", [])], project)
     ]
-    roles = [
-        role["RoleName"]
-        for page in iam.get_paginator("list_roles").paginate()
-        for role in page["Roles"]
-        if role["RoleName"].startswith(role_name_prefix)
-        and _tagged([dict(tag) for tag in iam.list_role_tags(RoleName=role["RoleName"])["Tags"]], project)
-    ]
+    roles: list[str] = []
+    for name in role_names:
+        try:
+            role = iam.get_role(RoleName=name)["Role"]
+        except iam.exceptions.NoSuchEntityException:
+            continue
+        if _tagged([dict(tag) for tag in role.get("Tags", [])], project):
+            roles.append(name)
     parameters = [
         parameter["Name"]
         for page in ssm.get_paginator("describe_parameters").paginate(
@@ -176,7 +178,7 @@ def main() -> None:
     module = AnsibleAWSModule(
         argument_spec={
             "project": {"type": "str", "required": True},
-            "role_name_prefix": {"type": "str", "required": True},
+            "role_names": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
@@ -190,7 +192,7 @@ def main() -> None:
                 module.client("iam"),
                 module.client("ssm"),
                 project,
-                module.params["role_name_prefix"],
+                module.params["role_names"],
             ),
         }
     except (BotoCoreError, ClientError) as error:

@@ -165,3 +165,17 @@ def test_only_the_projects_resources_are_listed() -> None:
             TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "Project", "Value": project}]}],
         )
     assert len(project_resources_info.ec2_resources(ec2, "memo-server")["volumes"]) == 1
+
+
+def test_only_the_projects_roles_are_listed() -> None:
+    iam = boto3.client("iam", REGION)
+    for name, project in (("memo-server-web", "memo-server"), ("other-web", "other")):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}", Tags=[{"Key": "Project", "Value": project}])
+    found = project_resources_info.other_resources(
+        boto3.client("autoscaling", REGION),
+        iam,
+        boto3.client("ssm", REGION),
+        "memo-server",
+        ["memo-server-web", "other-web", "none"],
+    )
+    assert found == {"autoscaling_groups": [], "roles": ["memo-server-web"], "parameters": []}
