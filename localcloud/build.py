@@ -127,10 +127,11 @@ def run_reporting(
                 break
             except subprocess.TimeoutExpired:
                 report(f"{what} … {time.monotonic() - began:.0f} s")
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
+    finally:
+        # We are interrupted: nothing of the build may go on.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     reader.join()
     if process.returncode != 0:
         tail = b"".join(words[-15:]).decode(errors="replace").strip()

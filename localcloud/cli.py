@@ -146,11 +146,10 @@ def _up(options: argparse.Namespace) -> int:
         preflight.check_network(settings)
         _ensure_images(progress)
         progress("starting the daemon")
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(teardown.teardown, settings)
             process.spawn(settings, progress)
-        except BaseException:
-            teardown.teardown(settings)
-            raise
+            undo.pop_all()
     progress(f"the cloud {settings.name!r} is up: API {settings.api_url}, Naver stand-in {settings.naver_url}")
     return 0
 

@@ -184,10 +184,8 @@ def test_the_hosts_disks_are_not_there(cloud: Cloud, first: DesiredInstance) -> 
 
 
 def test_the_way_out(cloud: Cloud, first: DesiredInstance) -> None:
-    assert cloud.read(first, "getent hosts deb.debian.org")
-    assert cloud.read(first, "sudo apt-get update -qq && echo done") == "done"
-    code = "import urllib.request as u; print(u.urlopen('https://pypi.org/simple/pip/').status)"
-    assert cloud.read(first, f'python3 -c "{code}"') == "200"
+    """Names are resolved and connections leave: the first needs the host's DNS servers, the second its routing."""
+    assert cloud.read(first, "sudo apt-get update -qq --error-on=any && echo done") == "done"
 
 
 def test_the_host_keeps_its_own_services_to_itself(cloud: Cloud, first: DesiredInstance) -> None:
