@@ -9,6 +9,8 @@ from typing import Any
 ACTIVE = ("Pending", "InProgress", "Baking", "RollbackInProgress", "Cancelling")
 """Statuses of a refresh that is not over (Auto Scaling API Reference, "InstanceRefresh")."""
 
+_ELB_CAUSE = "ELB system health check failure"
+
 
 class RefreshError(Exception):
     """Something stands in the way; the text says what it is and what to do."""
@@ -107,15 +109,27 @@ class Fleet:
             )
         return members
 
-    def failures_since(self, moment: datetime) -> dict[str, str]:
-        """Return what the group's activities say of instances that failed since then, by id or, without one, cause."""
+    def failures_since(self, moment: datetime) -> tuple[dict[str, str], dict[str, str]]:
+        """Return what the group's activities say of launches and of ELB checks that failed since then.
+
+        An instance that somebody ended while it started is not a failed launch.
+
+        Returns:
+            Two times the reason, by the instance's id, or by the activity's description where none came to be.
+        """
         answer = self.autoscaling.describe_scaling_activities(AutoScalingGroupName=self.name, MaxRecords=50)
-        told: dict[str, str] = {}
+        launches: dict[str, str] = {}
+        checks: dict[str, str] = {}
         for activity in answer["Activities"]:
-            if activity["StartTime"] >= moment and activity["StatusCode"] == "Failed":
-                said = activity.get("StatusMessage") or activity["Description"]
-                told.setdefault(activity["Description"].rpartition(": ")[2], said)
-        return told
+            key, cause = activity["Description"].rpartition(": ")[2], activity.get("Cause", "")
+            if activity["StartTime"] < moment:
+                continue
+            said = activity.get("StatusMessage") or activity["Description"]
+            if activity["StatusCode"] == "Failed" and "UserInitiatedShutdown" not in said:
+                launches.setdefault(key, said)
+            elif _ELB_CAUSE in cause:
+                checks.setdefault(key, cause.partition(_ELB_CAUSE)[2].strip(": .") or cause)
+        return launches, checks
 
     def health_checks(self) -> str:
         """Return what the target groups ask, as `GET /alive`, in words for a message."""

@@ -113,8 +113,8 @@ options:
     default: false
   max_failed_instances:
     description:
-      - After how many replacements that failed their health check or their launch to roll back (or cancel, where AWS
-        cannot roll back). V(0) leaves that to AWS, which may try for an hour.
+      - After how many replacements that failed their launch, or the load balancer's health check before they ever
+        served, to roll back (or cancel, where AWS cannot roll back). V(0) leaves that to AWS.
     type: int
     default: 1
   wait:
@@ -255,6 +255,8 @@ class Run:
     progress: list[str] = field(default_factory=list)
     evidence: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    served: set[str] = field(default_factory=set)
+    unlaunched: set[str] = field(default_factory=set)
     refresh: dict[str, Any] = field(default_factory=dict)
     adopted: bool = False
     changed: bool = False
@@ -463,16 +465,22 @@ class Run:
     def _look(self, wanted: dict[str, str]) -> None:
         (self.refresh,) = self.fleet.refreshes(self.refresh["InstanceRefreshId"])
         saved = self._saved()
+        others = set() if self.adopted else set(self.before["instances"])
         for member in self.fleet.members():
-            if not _runs(member, wanted or saved) or member.instance_id in self.before["instances"]:
-                continue
-            if member.reasons:
+            if member.serves or not _runs(member, wanted or saved):
+                # What has served and dies later is not what a bad version looks like: the group replaces it.
+                others.add(member.instance_id)
+                self.served.add(member.instance_id)
+            elif member.instance_id not in others | self.served and member.reasons:
                 self.evidence[member.instance_id] = member.reasons[0]
-            if member.group_health.lower() == "unhealthy":
-                reason = self.evidence.get(member.instance_id) or "EC2 or the load balancer found it unhealthy"
-                self.failed.setdefault(member.instance_id, reason)
+                if member.group_health.lower() == "unhealthy":
+                    self.failed[member.instance_id] = member.reasons[0]
         if self.refresh["Status"] in ("Pending", "InProgress"):
-            self.failed.update(self.fleet.failures_since(self.refresh["StartTime"]))
+            launches, checks = self.fleet.failures_since(self.refresh["StartTime"])
+            for key, reason in {**launches, **checks}.items():
+                if key not in others | self.served:
+                    self.failed.setdefault(key, self.evidence.get(key, reason))
+                    self.unlaunched.update({key} & launches.keys())
         seen = f"{self.refresh['Status']}, {self.refresh.get('PercentageComplete', 0)} %"
         seen += f", {self.refresh.get('InstancesToUpdate', 0)} to update"
         self._say(". ".join(filter(None, [seen, self.refresh.get("StatusReason")])))
@@ -496,8 +504,9 @@ class Run:
         aim = self._aim(wanted).capitalize()
         asked = self.fleet.health_checks()
         for instance_id, reason in sorted({**self.evidence, **self.failed}.items()):
-            launched = instance_id.startswith("i-")
-            told = f"{instance_id} failed {asked}: {reason}" if launched else f"no instance could be launched: {reason}"
+            told = f"{instance_id} failed {asked}: {reason}"
+            if instance_id in self.unlaunched:
+                told = f"no instance could be launched: {reason}"
             cause += f"{'; ' if cause else ''}{told}"
         details = self.refresh.get("RollbackDetails") or {}
         said = details.get("RollbackReason") or self.refresh.get("StatusReason") or "AWS says no reason"

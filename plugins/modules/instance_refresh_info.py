@@ -20,6 +20,7 @@ module: instance_refresh_info
 short_description: Read the instance refreshes of an Auto Scaling group
 description:
   - Lists the refreshes of the last six weeks, newest first, as AWS keeps them.
+  - A group that does not exist has none; RV(exists) tells.
   - Tells which launch template version each instance runs and whether its target groups find it healthy.
 options:
   name:
@@ -51,6 +52,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+exists:
+  description: Whether there is such a group.
+  type: bool
+  returned: success
 instance_refreshes:
   description: The refreshes, newest first, as DescribeInstanceRefreshes tells them, in snake case.
   type: list
@@ -110,14 +115,24 @@ def read(fleet: Fleet, ids: list[str]) -> dict[str, Any]:
 
     Returns:
         The module's return values.
-
-    Raises:
-        RefreshError: there is no such group.
     """
-    group, members, refreshes = fleet.group(), fleet.members(), fleet.refreshes(*ids)
+    try:
+        group = fleet.group()
+    except RefreshError:
+        return {
+            "changed": False,
+            "exists": False,
+            "instance_refreshes": [],
+            "active": {},
+            "launch_template": {},
+            "instances": [],
+            "summary": f"there is no Auto Scaling group {fleet.name}",
+        }
+    members, refreshes = fleet.members(), fleet.refreshes(*ids)
     told = [camel_dict_to_snake_dict(one) for one in refreshes]
     return {
         "changed": False,
+        "exists": True,
         "instance_refreshes": told,
         "active": next((one for one in told if one["status"] in ACTIVE), {}),
         "launch_template": camel_dict_to_snake_dict(group.get("LaunchTemplate", {})),
@@ -147,8 +162,6 @@ def main() -> None:
     try:
         fleet = Fleet(module.client("autoscaling"), module.client("elbv2"), module.params["name"])
         answer = read(fleet, module.params["ids"])
-    except RefreshError as error:
-        module.fail_json(msg=str(error))
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="The instance refreshes could not be read")
     module.exit_json(**answer)
