@@ -1,7 +1,7 @@
 """Auto Scaling as it acts: launches, puts into and takes out of service, replaces what is dead or unhealthy.
 
 One `step` looks at every group once and does what can be done at once; nothing waits.
-Metrics do not scale anything yet.
+Instance refreshes are `refreshes`. Metrics do not scale anything yet.
 """
 
 from __future__ import annotations
