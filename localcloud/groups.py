@@ -1,7 +1,7 @@
 """Auto Scaling as it acts: launches, puts into and takes out of service, replaces what is dead or unhealthy.
 
 One `step` looks at every group once and does what can be done at once; nothing waits.
-Metrics do not scale anything yet.
+Instance refreshes are `refreshes`. Metrics do not scale anything yet.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from localcloud import refreshes
 from localcloud.api import autoscaling, ec2, elbv2
 from localcloud.api.asg_records import Group, Member
 from localcloud.api.ec2 import instance_types, instances, launching, templates
@@ -66,6 +67,7 @@ class Groups:
                     cause = f"an instance was taken out of service because {member.cause or 'it was unhealthy'}."
                     autoscaling.begin_termination(self._plane, group, member, cause)
         self._keep_registered(group)
+        refreshes.step(self._plane, group, now, self._health)
         self._resize(group, now)
         for member in list(group.members.values()):
             if member.lifecycle == "Terminating":
@@ -132,7 +134,8 @@ class Groups:
 
     def _resize(self, group: Group, now: float) -> None:
         serving = [m for m in group.members.values() if m.lifecycle in _SERVING]
-        missing = group.desired - len(serving)
+        wanted = group.desired + (group.refresh.extra if group.refresh else 0)
+        missing = wanted - len(serving)
         if missing > 0 and "Launch" not in group.suspended and now >= group.retry_at and not group.deleting:
             for _ in range(missing):
                 if not self._launch(group, now):
@@ -144,16 +147,14 @@ class Groups:
                     break
                 cause = (
                     f"instance {victim.instance_id} was selected for termination, shrinking the capacity "
-                    f"from {len(serving)} to {group.desired}."
+                    f"from {len(serving)} to {wanted}."
                 )
                 autoscaling.begin_termination(self._plane, group, victim, cause)
 
     def _launch(self, group: Group, now: float) -> bool:
+        template = group.launch_from
         request = {
-            "LaunchTemplate": {
-                "LaunchTemplateId": group.template["LaunchTemplateId"],
-                "Version": group.template["Version"],
-            },
+            "LaunchTemplate": {"LaunchTemplateId": template["LaunchTemplateId"], "Version": template["Version"]},
             "TagSpecifications": [{"ResourceType": "instance", "Tags": _instance_tags(group)}],
         }
         short = group.desired - sum(m.lifecycle in _SERVING for m in group.members.values())
@@ -176,8 +177,8 @@ class Groups:
             instance_id=instance.id,
             instance_type=instance.instance_type,
             zone=str(instance.availability_zone),
-            template_id=str(group.template["LaunchTemplateId"]),
-            template_name=str(group.template["LaunchTemplateName"]),
+            template_id=str(template["LaunchTemplateId"]),
+            template_name=str(template["LaunchTemplateName"]),
             template_version=tags["aws:ec2launchtemplate:version"],
             changed=now,
             protected=group.new_protected,
@@ -198,7 +199,8 @@ class Groups:
         Auto Scaling distributes instances across Availability Zones").
         """
         subnets = {s.id: s for s in ec2.backend(self._plane).describe_subnets()}
-        wanted = {"LaunchTemplateId": group.template["LaunchTemplateId"], "Version": group.template["Version"]}
+        template = group.launch_from
+        wanted = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": template["Version"]}
         try:
             data, _ = templates.data_of(self._plane, wanted)
         except AwsError:

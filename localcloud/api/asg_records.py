@@ -63,6 +63,58 @@ class Policy:
     alarms: list[dict[str, str]] = field(default_factory=list)
 
 
+ACTIVE = ("Pending", "InProgress", "Baking", "RollbackInProgress", "Cancelling")
+"""Statuses of a refresh that is not over: there is one at a time."""
+
+
+@dataclass
+class Rollback:
+    """A refresh's way back (Auto Scaling API Reference, "RollbackDetails")."""
+
+    reason: str
+    percentage: int
+    to_update: int
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass
+class Refresh:
+    """An instance refresh (Auto Scaling API Reference, "InstanceRefresh").
+
+    `desired` is the launch template wanted, as in `Group.template` (None: the group's own); `preferences` are the API's
+    with AWS's defaults filled in, but MaxHealthyPercentage only when it was given, because that changes the order.
+    `known` are the members at the beginning of the current phase (the way there or the way back), `outdated` those of
+    them that the phase replaces, out of `total`; `failed` tells of its new ones that failed, by id. `since` is when
+    something last went forward and `reached` when the current checkpoint was, both on the control plane's clock.
+    `extra` is how many instances the group holds above its desired capacity for now.
+    """
+
+    group_name: str
+    desired: dict[str, Any] | None
+    preferences: dict[str, Any]
+    status: str = "Pending"
+    reason: str | None = None
+    percentage: int = 0
+    to_update: int = 0
+    known: set[str] = field(default_factory=set)
+    outdated: set[str] = field(default_factory=set)
+    total: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    since: float = 0.0
+    reached: float | None = None
+    checkpoint: int = 0
+    extra: int = 0
+    rollback: Rollback | None = None
+    wait_on_cancel: bool = True
+    refresh_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended: datetime | None = None
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Close the refresh."""
+        self.status, self.reason, self.extra, self.ended = status, reason, 0, datetime.now(UTC)
+
+
 @dataclass
 class Group:
     """An Auto Scaling group.
@@ -96,6 +148,24 @@ class Group:
     capacity_rebalance: bool = False
     retry_at: float = 0.0
     failures: int = 0
+    refreshes: list[Refresh] = field(default_factory=list)
+
+    @property
+    def refresh(self) -> Refresh | None:
+        """The instance refresh that is not over, if there is one; they are kept newest first."""
+        return self.refreshes[0] if self.refreshes and self.refreshes[0].status in ACTIVE else None
+
+    @property
+    def launch_from(self) -> dict[str, Any]:
+        """The launch template for new instances: while a refresh goes on, the one it desires.
+
+        Auto Scaling User Guide, "Start an instance refresh": the desired configuration is saved to the group when the
+        refresh succeeds; until then it is what all launches use. A rollback launches from what the group had saved.
+        """
+        refresh = self.refresh
+        if refresh is None or refresh.desired is None or refresh.status in ("RollbackInProgress", "Cancelling"):
+            return self.template
+        return refresh.desired
 
     def log(self, description: str, cause: str) -> Activity:
         """Open an activity, newest first; the last hundred are kept."""

@@ -101,13 +101,13 @@ def create_group(call: Call) -> EmptyResult:
         maximum=maximum,
         desired=minimum if desired is None else int(desired),
         subnet_ids=_subnets(plane, params),
-        template=_template(plane, params["LaunchTemplate"]),
+        template=template_of(plane, params["LaunchTemplate"]),
         target_group_arns=_target_groups(plane, params.get("TargetGroupARNs") or []),
         tags=_tags(name, params.get("Tags") or []),
     )
     _apply(group, params)
     _check_size(group)
-    _check_launch(plane, group)
+    check_launch(plane, group)
     plane.groups[name] = group
     return EmptyResult()
 
@@ -130,11 +130,17 @@ def update_group(call: Call) -> EmptyResult:
     if params.get("VPCZoneIdentifier"):
         changed.subnet_ids = _subnets(plane, params)
     if params.get("LaunchTemplate"):
-        changed.template = _template(plane, params["LaunchTemplate"])
+        if group.refresh is not None and group.refresh.desired is not None:
+            raise AwsError(
+                "ValidationError",
+                "An active instance refresh with a desired configuration exists. All configuration options derived "
+                "from the desired configuration are not available for update while the instance refresh is active.",
+            )
+        changed.template = template_of(plane, params["LaunchTemplate"])
     _apply(changed, params)
     _check_size(changed)
     if params.get("LaunchTemplate"):
-        _check_launch(plane, changed)
+        check_launch(plane, changed)
     if changed.desired != group.desired:
         _note_capacity(changed, group.desired)
     group.__dict__.update(changed.__dict__)
@@ -168,7 +174,7 @@ def describe_groups(call: Call) -> ActionResult:
     found = [g for g in call.plane.groups.values() if not names or g.name in names]
     for filter_ in call.params.get("Filters") or []:
         found = [g for g in found if _passes(g, str(filter_.get("Name")), filter_.get("Values") or [])]
-    page, token = _page(found, call.params)
+    page, token = page_of(found, call.params)
     return ActionResult({"AutoScalingGroups": [_describe(call.plane, g) for g in page], "NextToken": token})
 
 
@@ -182,7 +188,7 @@ def describe_instances(call: Call) -> ActionResult:
         for member in group.members.values()
         if not wanted or member.instance_id in wanted
     ]
-    page, token = _page(found, call.params)
+    page, token = page_of(found, call.params)
     return ActionResult({"AutoScalingInstances": page, "NextToken": token})
 
 
@@ -192,7 +198,7 @@ def describe_activities(call: Call) -> ActionResult:
     name, wanted = call.params.get("AutoScalingGroupName"), call.params.get("ActivityIds") or []
     groups = [find_group(call.plane, name)] if name else list(call.plane.groups.values())
     found = [a for g in groups for a in g.activities if not wanted or a.activity_id in wanted]
-    page, token = _page(found, call.params)
+    page, token = page_of(found, call.params)
     return ActionResult({"Activities": [describe_activity(a) for a in page], "NextToken": token})
 
 
@@ -338,7 +344,7 @@ def describe_tags(call: Call) -> ActionResult:
             found = [t for t in found if t[fields[name]] in values]
         else:
             raise AwsError("ValidationError", f"The filter {name!r} is not valid")
-    page, token = _page(found, call.params)
+    page, token = page_of(found, call.params)
     return ActionResult({"Tags": page, "NextToken": token})
 
 
@@ -445,7 +451,7 @@ def describe_policies(call: Call) -> ActionResult:
         if (not names or policy.name in names or policy.arn in names)
         and (not types or "TargetTrackingScaling" in types)
     ]
-    page, token = _page(found, call.params)
+    page, token = page_of(found, call.params)
     return ActionResult({"ScalingPolicies": page, "NextToken": token})
 
 
@@ -460,13 +466,6 @@ def delete_policy(call: Call) -> EmptyResult:
                 del group.policies[policy.name]
                 return EmptyResult()
     raise AwsError("ValidationError", f"No scaling policy found for {wanted}")
-
-
-@SERVICE.action("DescribeInstanceRefreshes")
-def describe_instance_refreshes(call: Call) -> ActionResult:
-    """List instance refreshes: there are none, because none can be started here."""
-    find_group(call.plane, call.params.get("AutoScalingGroupName"))
-    return ActionResult({"InstanceRefreshes": []})
 
 
 def find_group(plane: ControlPlane, name: object) -> Group:
@@ -569,7 +568,12 @@ def _subnets(plane: ControlPlane, params: dict[str, Any]) -> list[str]:
     return wanted
 
 
-def _template(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
+def template_of(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a launch template as `Group.template` holds it.
+
+    Raises:
+        AwsError: there is no such template or version.
+    """
     try:
         template = find(plane, given.get("LaunchTemplateId"), given.get("LaunchTemplateName"))
         version_of(template, given.get("Version"))
@@ -578,7 +582,7 @@ def _template(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
     return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name, "Version": given.get("Version")}
 
 
-def _check_launch(plane: ControlPlane, group: Group) -> None:
+def check_launch(plane: ControlPlane, group: Group) -> None:
     """Try whether the template could launch, as AWS does when a group is made."""
     failure: AwsError | None = None
     for subnet_id in group.subnet_ids:
@@ -660,7 +664,8 @@ def _passes(group: Group, name: str, values: list[str]) -> bool:
     raise AwsError("ValidationError", f"The filter {name!r} is not valid")
 
 
-def _page(items: list[Any], params: dict[str, Any]) -> tuple[list[Any], str | None]:
+def page_of(items: list[Any], params: dict[str, Any]) -> tuple[list[Any], str | None]:
+    """Return the part of a list that a call asks for, and the token for the next."""
     start, size = int(params.get("NextToken") or 0), int(params.get("MaxRecords") or 50)
     following = str(start + size) if start + size < len(items) else None
     return items[start : start + size], following

@@ -71,6 +71,9 @@ ACTIONS: dict[str, frozenset[str]] = {
             "SetInstanceProtection",
             "SuspendProcesses",
             "ResumeProcesses",
+            "StartInstanceRefresh",
+            "CancelInstanceRefresh",
+            "RollbackInstanceRefresh",
         ]
     ),
     "elbv2": frozenset(

@@ -78,6 +78,11 @@ def activate(plane: ControlPlane | None) -> None:
     _active = plane
 
 
+def running() -> bool:
+    """Whether a control plane runs in this process; without one moto is left to itself."""
+    return _active is not None
+
+
 def active() -> ControlPlane:
     """Return the running control plane."""
     if _active is None:
@@ -151,6 +156,8 @@ class Service:
 
         def wrapped(response: BaseResponse) -> object:
             forward = functools.partial(original, response) if original else _nothing_to_forward
+            if not running():
+                return forward()
             call = Call(active(), self.name, action, response, forward, _parameters(response))
             for check in self._checks.get(action, ()):
                 check(call)

@@ -25,7 +25,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import run_wsgi_app
 
-from localcloud.api import access
+from localcloud.api import access, registry
 from localcloud.api.modelled import is_modelled
 from localcloud.api.registry import AwsError, Service, unsupported
 
@@ -45,8 +45,16 @@ _GLOBAL_SERVICES = ("iam", "sts")
 _ACTION_KEY = "localcloud.action"
 
 
+_moto_action = BaseResponse._get_action
+
+
 def _get_action(self: BaseResponse) -> str:
-    """Replace moto's: the action is the one that was admitted, not one that moto finds elsewhere in the request."""
+    """Replace moto's: the action is the one that was admitted, not one that moto finds elsewhere in the request.
+
+    Every request to a control plane has been admitted; what comes without one is a test with moto itself.
+    """
+    if not registry.running():
+        return _moto_action(self)
     return str(self.normalized_request.environ[_ACTION_KEY])
 
 

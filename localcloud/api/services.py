@@ -7,12 +7,12 @@ from moto.iam.responses import IamResponse
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 
-from localcloud.api import autoscaling, cloudwatch, ec2, elbv2
+from localcloud.api import cloudwatch, ec2, elbv2, instance_refresh
 from localcloud.api.registry import Service
 
 SERVICES: dict[str, Service] = {
     "ec2": ec2.SERVICE,
-    "autoscaling": autoscaling.SERVICE,
+    "autoscaling": instance_refresh.SERVICE,
     "elasticloadbalancing": elbv2.SERVICE,
     "iam": Service("iam", IamResponse),
     "sts": Service("sts", TokenResponse),

@@ -161,7 +161,7 @@ def test_other_regions_are_refused(cloud: ApiCloud, service: str) -> None:
         ("ec2", "allocate_address", {}),
         ("ec2", "request_spot_instances", {}),
         ("ec2", "describe_ipams", {}),
-        ("autoscaling", "start_instance_refresh", {"AutoScalingGroupName": "x"}),
+        ("autoscaling", "enter_standby", {"AutoScalingGroupName": "x", "ShouldDecrementDesiredCapacity": True}),
         ("autoscaling", "describe_warm_pool", {"AutoScalingGroupName": "x"}),
         ("autoscaling", "put_warm_pool", {"AutoScalingGroupName": "x"}),
         ("elbv2", "set_subnets", {"LoadBalancerArn": "x", "Subnets": ["y"]}),

@@ -22,8 +22,13 @@ _RESERVED = 4
 """Network, router, DNS and one for later; the last address as well (VPC User Guide, "Subnet CIDR blocks")."""
 
 
+_moto_default_vpc = VPCBackend.create_default_vpc
+
+
 def _create_default_vpc(self: VPCBackend) -> VPC:
     """Replace moto's: the default VPC has the cloud's own network, not 172.31.0.0/16, and gives no public addresses."""
+    if not registry.running():
+        return _moto_default_vpc(self)
     settings = registry.active().settings
     vpc = self.create_vpc(cidr_block=settings.cidr, is_default=True)
     for zone in self.describe_availability_zones():  # type: ignore[attr-defined]
