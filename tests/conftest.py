@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from endtoend import machine
-from endtoend.people import Person
+from endtoend.people import Person, until_steady
 from endtoend.stack import ARTEFACTS, Run, Stack, kill
 from endtoend.waiting import until
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -127,7 +127,7 @@ def deployed(cloud: Stack, killed_bake: int) -> Run:
 @pytest.fixture
 def service(cloud: Stack, deployed: Run) -> Stack:
     """The installation, serving."""
-    until(lambda: Person(cloud.url).get("ready").status_code == 200, "a service that is ready", timeout=120)
+    until_steady(Person(cloud.url))
     return cloud
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from endtoend.people import Person
+from endtoend.people import Person, until_steady
 from endtoend.stack import Stack
 from endtoend.waiting import until
 
@@ -20,19 +20,6 @@ class Outage(NamedTuple):
 
     page: requests.Response
     api: requests.Response
-
-
-def until_recovered(person: Person) -> None:
-    """Until nobody was refused for two seconds: each process notices by itself, a second late (memo/breaker.py)."""
-    good_since = time.monotonic()
-
-    def steady() -> bool:
-        nonlocal good_since
-        if person.get("ready").status_code != 200:
-            good_since = time.monotonic()
-        return time.monotonic() - good_since > 2
-
-    until(steady, "MySQL and Redis again", timeout=180, poll=0.1)
 
 
 def test_a_reboot_is_said_and_survived(service: Stack, user: Callable[[str], Person]) -> None:
@@ -56,7 +43,7 @@ def test_a_reboot_is_said_and_survived(service: Stack, user: Callable[[str], Per
         assert api.headers["Content-Type"].startswith("application/problem+json")
     assert person.get("alive").status_code == 200
 
-    until_recovered(person)
+    until_steady(person)
     print(f"\nMySQL and Redis healthy {time.monotonic() - started:.1f} s after the reboot was asked for")
     assert person.memos() == memos
     assert person.write("재부팅 후 메모").status_code == 200
@@ -84,7 +71,7 @@ def test_an_outage_longer_than_the_health_check_replaces_nobody(service: Stack, 
 
     until(still_said, "the end of the outage", timeout=patience + 60, poll=1)
     service.ec2.start_instances(InstanceIds=[database])
-    until_recovered(person)
+    until_steady(person)
     assert person.memos() == memos
     assert {instance["InstanceId"] for instance in service.instances("web-fleet")} == fleet
 
@@ -101,7 +88,7 @@ def test_a_new_database_host_has_every_memo(service: Stack, user: Callable[[str]
     assert run.status == 0, run.tail
     assert service.instance("db-server")["InstanceId"] != old
     again = Person(service.url)
-    until_recovered(again)
+    until_steady(again)
     # Sessions may have ended; memos may not.
     assert again.login("haeun").status_code == 200
     assert again.memos() == memos

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import requests
+
+from endtoend.waiting import until
 
 TIMEOUT = 30
 
@@ -80,3 +83,24 @@ class Person:
 def query(url: str) -> dict[str, str]:
     """The parameters of an address."""
     return {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+
+
+def until_steady(person: Person, timeout: float = 180) -> None:
+    """Until nobody was refused for three seconds.
+
+    Each process of the service notices the end of an outage by itself, on its own next request and up to a second late
+    (memo/breaker.py), so one good answer says nothing of the next.
+    """
+    good_since = time.monotonic()
+
+    def steady() -> bool:
+        nonlocal good_since
+        try:
+            good = person.get("ready").status_code == 200
+        except requests.RequestException:
+            good = False
+        if not good:
+            good_since = time.monotonic()
+        return time.monotonic() - good_since > 3
+
+    until(steady, "a service that is ready", timeout=timeout, poll=0.1)
