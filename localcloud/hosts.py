@@ -26,6 +26,8 @@ _SSH_PORT = 22
 _TCP_LISTEN = "0A"
 _CONSOLE_BYTES = 64 * 1024
 """What GetConsoleOutput returns at most (EC2 API Reference)."""
+_CONSOLES_KEPT = 50
+"""Of how many instances that are gone. EC2 keeps them for an hour; the control plane forgets the instances then."""
 
 
 class Hosts:
@@ -42,6 +44,7 @@ class Hosts:
         self._network = network
         self._volumes = volumes
         self._processes: dict[str, int] = {}
+        self._consoles: dict[str, str] = {}
 
     def container_name(self, instance_id: str) -> str:
         """The name of an instance's container."""
@@ -99,8 +102,10 @@ class Hosts:
 
     def terminate(self, instance_id: str) -> None:
         """Remove an instance with its disk and network, as far as they exist; its volumes are detached."""
-        # As on EC2 it is told to shut down first: what it writes to its volumes then is kept.
-        podman("rm", "--force", "--ignore", f"--time={_TERMINATE_SECONDS}", self.container_name(instance_id))
+        # As on EC2 it is told to shut down first: what it writes to its volumes then is kept, and its console's output.
+        podman("stop", "--ignore", f"--time={_TERMINATE_SECONDS}", self.container_name(instance_id))
+        self._keep_console(instance_id)
+        podman("rm", "--force", "--ignore", "--time=0", self.container_name(instance_id))
         podman("volume", "rm", "--force", self._docker_volume(instance_id), check=False)
         self._volumes.release(instance_id)
         self._network.remove_guest(instance_id)
@@ -142,9 +147,16 @@ class Hosts:
         return _listens(process, _SSH_PORT)
 
     def console(self, instance_id: str) -> str:
-        """The last of what an instance wrote to its console; empty for one that is gone."""
+        """The last of what an instance wrote to its console, for a while also of one that is gone."""
         result = podman("logs", self.container_name(instance_id), check=False)
-        return result.stdout[-_CONSOLE_BYTES:] if result.returncode == 0 else ""
+        return result.stdout[-_CONSOLE_BYTES:] if result.returncode == 0 else self._consoles.get(instance_id, "")
+
+    def _keep_console(self, instance_id: str) -> None:
+        text = self.console(instance_id)
+        if text:
+            self._consoles[instance_id] = text
+        while len(self._consoles) > _CONSOLES_KEPT:
+            del self._consoles[next(iter(self._consoles))]
 
     def down(self) -> None:
         """Remove all instances and the images made of them, found by their label, so after a crash as well."""

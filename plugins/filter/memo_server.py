@@ -40,6 +40,22 @@ def group_tags(tags: dict[str, str]) -> list[dict[str, Any]]:
     return [{key: value, "propagate_at_launch": False} for key, value in sorted(tags.items())]
 
 
+def configure_failures(hosts: list[dict[str, Any]]) -> list[str]:
+    """Say why hosts could not be configured.
+
+    Args:
+        hosts: the host variables of those that could not.
+
+    Returns:
+        A sentence for each. A host without a remembered failure could not be reached.
+    """
+    return [
+        f"{host['ec2_tags']['Name']} could not be configured: "
+        f"{str(host.get('memo_server_configure_failure', 'it could not be reached')).strip().rstrip('.')}."
+        for host in hosts
+    ]
+
+
 def _files(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -84,4 +100,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by the names that templates use."""
-        return {"content_hash": content_hash, "group_tags": group_tags, "public_keys": public_keys}
+        return {
+            "configure_failures": configure_failures,
+            "content_hash": content_hash,
+            "group_tags": group_tags,
+            "public_keys": public_keys,
+        }

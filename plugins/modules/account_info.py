@@ -397,6 +397,8 @@ def find_images(ec2: EC2Client, project: str) -> list[dict[str, Any]]:
             "state": image["State"],
             "creation_date": image["CreationDate"],
             "content_hash": tags_of(image).get("ContentHash", ""),
+            "platform_hash": tags_of(image).get("PlatformHash", ""),
+            "generation": int(tags_of(image).get("Generation", "0")),
             "snapshots": [
                 mapping["Ebs"]["SnapshotId"]
                 for mapping in image.get("BlockDeviceMappings", [])
