@@ -103,6 +103,21 @@ def test_a_restart_goes_unnoticed(stack: Stack, down: str) -> None:
 
 
 @pytest.mark.parametrize("down", ["mysql", "redis"])
+def test_connections_that_outlived_a_restart_go_unnoticed(stack: Stack, down: str) -> None:
+    """A host that restarted behind a packet filter does not even refuse what comes over old connections."""
+    stack.browser.log_in()
+    # As many at once as there are threads, so that the pool holds several connections.
+    threads = [threading.Thread(target=stack.browser.texts) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stack.way(down).strand()
+    for _ in range(6):
+        assert stack.browser.get("/memo", headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize("down", ["mysql", "redis"])
 def test_log_in_during_an_outage(stack: Stack, down: str) -> None:
     callback = stack.browser.authorize("minjun")
     stack.way(down).cut()

@@ -48,6 +48,11 @@ class Forwarder:
         """Keep connections but pass nothing on, as a host that vanished."""
         self._frozen.set()
 
+    def strand(self) -> None:
+        """Pass nothing on over the connections there are, and serve new ones: a host that restarted behind a filter."""
+        self._frozen.set()
+        self._frozen = threading.Event()
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -57,12 +62,12 @@ class Forwarder:
             far = socket.create_connection(self._target)
             self._pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink, self._frozen), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, frozen: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not self._frozen.is_set():
+                if not frozen.is_set():
                     sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):
