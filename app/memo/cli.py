@@ -8,13 +8,17 @@ import click
 from alembic.runtime.migration import MigrationContext
 from flask.cli import with_appcontext
 from flask_migrate import upgrade
-from redis.exceptions import RedisError
-from sqlalchemy import NullPool, create_engine, text
+from redis.exceptions import AuthenticationError, RedisError
+from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from memo import database
 from memo.config import Settings
 from memo.services import services
+
+_MYSQL_REFUSALS = {1044, 1045, 1049, 1698, 3118, 3159}
+"""Access to the database or for the user denied, no such database, locked account, TLS required (MySQL 9.7 Reference
+Manual, "Server Error Message Reference")."""
 
 
 @click.command()
@@ -36,14 +40,20 @@ def migrate() -> None:
 
 @click.command()
 @click.option("--connect", is_flag=True, help="Also ask MySQL and Redis for an answer.")
+@click.option("--credentials", is_flag=True, help="Only fail when MySQL or Redis refuses the credentials.")
 @with_appcontext
-def check(connect: bool) -> None:
+def check(connect: bool, credentials: bool) -> None:
     """Check the configuration; with --connect, the way to MySQL and Redis too.
+
+    With --credentials a database that is not reached is no failure: the service starts during an outage and says 503,
+    but with a wrong password it must never become healthy, or it would replace web hosts that work.
 
     A configuration that cannot work never gets here: it is refused when the application is made.
     """
     settings = services().settings
     click.echo("configuration: ok")
+    if credentials:
+        _check_credentials(settings)
     if not connect:
         return
     click.echo(f"mysql: ok, tables at {_revision(settings)}")
@@ -55,16 +65,40 @@ def check(connect: bool) -> None:
     click.echo("redis: ok")
 
 
-def _revision(settings: Settings) -> str:
-    """The migration the database is at."""
-    engine = create_engine(
+def _check_credentials(settings: Settings) -> None:
+    try:
+        with _engine(settings).connect():
+            click.echo("mysql: takes the credentials")
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None)
+        if reason is not None and reason.args and reason.args[0] in _MYSQL_REFUSALS:
+            raise click.ClickException(
+                f"MySQL refuses the user {settings.database_user} (error {reason.args[0]}): MEMO_DATABASE_PASSWORD, "
+                "MEMO_DATABASE_USER or MEMO_DATABASE_NAME is wrong."
+            ) from None
+        click.echo(f"mysql: not reached ({type(reason or error).__name__})")
+    try:
+        services().redis.ping()
+        click.echo("redis: takes the credentials")
+    except AuthenticationError:
+        raise click.ClickException("Redis refuses the password: MEMO_REDIS_PASSWORD is wrong.") from None
+    except RedisError as error:
+        click.echo(f"redis: not reached ({type(error).__name__})")
+
+
+def _engine(settings: Settings) -> Engine:
+    return create_engine(
         database.url(settings),
         poolclass=NullPool,
         hide_parameters=True,
         connect_args=database.engine_options(settings)["connect_args"],
     )
+
+
+def _revision(settings: Settings) -> str:
+    """The migration the database is at."""
     try:
-        with engine.connect() as connection:
+        with _engine(settings).connect() as connection:
             connection.execute(text("SELECT 1"))
             return MigrationContext.configure(connection).get_current_revision() or "nothing"
     except SQLAlchemyError as error:

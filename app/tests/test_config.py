@@ -150,6 +150,25 @@ def test_check_names_what_does_not_connect(
     assert "wrong" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({}, 0, "redis: takes the credentials"),
+        ({"database_password": "wrong"}, 1, "MEMO_DATABASE_PASSWORD"),
+        ({"database_name": "elsewhere"}, 1, "MEMO_DATABASE_NAME"),
+        ({"redis_password": "wrong"}, 1, "MEMO_REDIS_PASSWORD"),
+        ({"database_host": "127.0.0.1", "database_port": 1}, 0, "mysql: not reached"),
+        ({"redis_host": "127.0.0.1", "redis_port": 1}, 0, "redis: not reached"),
+    ],
+)
+def test_only_refused_credentials_keep_the_service_from_starting(
+    make_app: Callable[..., Flask], changes: dict[str, object], status: int, said: str
+) -> None:
+    result = make_app(**changes).test_cli_runner().invoke(args=["check", "--credentials"])
+    assert result.exit_code == status, result.output
+    assert said in result.output
+
+
 def test_the_readme_names_every_setting() -> None:
     readme = (APP / "README.md").read_text(encoding="utf-8")
     for field in fields(Settings):

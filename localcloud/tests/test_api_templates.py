@@ -18,6 +18,19 @@ def test_tags_of_the_template_are_not_its_data(cloud: ApiCloud) -> None:
     assert versions[0]["LaunchTemplateData"] == {"ImageId": BASE_IMAGE, "InstanceType": "t2.micro"}
 
 
+def test_a_template_is_tagged_later(cloud: ApiCloud) -> None:
+    """EC2 API Reference, "CreateTags" and "DeleteTags": a template's tags change (moto shows those of its creation)."""
+    template = cloud.template()
+    cloud.ec2.create_tags(Resources=[template], Tags=[{"Key": "good", "Value": "1"}])
+    cloud.ec2.create_tags(Resources=[template], Tags=[{"Key": "good", "Value": "1 2"}, {"Key": "void", "Value": "3"}])
+    cloud.ec2.delete_tags(Resources=[template], Tags=[{"Key": "void"}])
+    (told,) = cloud.ec2.describe_launch_templates(LaunchTemplateIds=[template])["LaunchTemplates"]
+    assert {"Key": "good", "Value": "1 2"} in told["Tags"]
+    assert "void" not in {tag["Key"] for tag in told["Tags"]}
+    found = cloud.ec2.describe_launch_templates(Filters=[{"Name": "tag:good", "Values": ["1 2"]}])["LaunchTemplates"]
+    assert [one["LaunchTemplateId"] for one in found] == [template]
+
+
 def test_later_versions_with_user_data_launch(cloud: ApiCloud) -> None:
     """EC2 API Reference, "CreateLaunchTemplateVersion" (moto raises AssertionError at launch), and SourceVersion."""
     template = cloud.template(UserData=encoded("one"))

@@ -58,7 +58,7 @@ class FleetReader:
             "group": _group_told(group),
             "instances": instances,
             "images": self._images(images, versions, self._running_images()),
-            "alarms": self._alarms(),
+            "alarms": self._alarms() if group else [],
             "refreshes": self._refreshes() if group else [],
             "lock": {**lock.described(), "told": lock.told(self.now)} if lock else {},
             "history": records.history(),

@@ -101,6 +101,13 @@ def _create_version(self: LaunchTemplate, data: dict[str, Any], description: str
     return version
 
 
+def _tags(self: LaunchTemplate) -> list[dict[str, str]]:
+    """The tags as CreateTags and DeleteTags leave them; moto told those of the creation for ever."""
+    tags: list[dict[str, str]] = self.get_tags()
+    return tags
+
+
+LaunchTemplate.tags = property(_tags, lambda self, value: None)  # type: ignore[assignment]
 LaunchTemplate.get_version = _get_version  # type: ignore[method-assign]
 LaunchTemplate.default_version = _default_version  # type: ignore[method-assign]
 LaunchTemplate.create_version = _create_version  # type: ignore[method-assign]
