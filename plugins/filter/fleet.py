@@ -76,7 +76,7 @@ def _last_good(fleet: dict[str, Any]) -> int:
     return max((number for number in good if number < newest), default=0)
 
 
-def prune_plan(fleet: dict[str, Any], kept: int) -> dict[str, Any]:
+def prune_plan(fleet: dict[str, Any], kept: int | str) -> dict[str, Any]:
     """Choose the images and template versions that nobody needs.
 
     Kept are the newest images, what instances run, what the group is to run or a refresh goes to, the newest version,
@@ -92,6 +92,7 @@ def prune_plan(fleet: dict[str, Any], kept: int) -> dict[str, Any]:
     Raises:
         AnsibleFilterError: fewer than one is to be kept.
     """
+    kept = int(kept)
     if kept < 1:
         raise AnsibleFilterError(f"prune keeps at least one image: memo_server_images_kept is {kept}")
     by_number = {one["number"]: one for one in fleet["versions"]}
@@ -123,7 +124,7 @@ def prune_plan(fleet: dict[str, Any], kept: int) -> dict[str, Any]:
     return {**plan, "default": default, "lines": lines}
 
 
-def fleet_drift(fleet: dict[str, Any], least: int, most: int) -> list[str]:
+def fleet_drift(fleet: dict[str, Any], least: int | str, most: int | str) -> list[str]:
     """Say how the group differs from the settings, and its instances from the group.
 
     Args:
@@ -132,7 +133,7 @@ def fleet_drift(fleet: dict[str, Any], least: int, most: int) -> list[str]:
         most: its maximum size.
     """
     group, found = fleet["group"], []
-    if (group["min"], group["max"]) != (least, most):
+    if (group["min"], group["max"]) != (int(least), int(most)):
         found.append(f"the group's size: {group['min']} to {group['max']}, not {least} to {most}")
     if group["suspended"]:
         found.append(f"suspended processes of the group: {', '.join(group['suspended'])}")
