@@ -11,7 +11,7 @@ from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
-from memo import api, cli, database, errors, health, logs, pages, security
+from memo import api, api_document, api_tokens, cli, database, errors, health, logs, pages, security
 from memo.config import Settings
 from memo.memos import MemoStore
 from memo.models import db
@@ -19,6 +19,7 @@ from memo.naver import NaverLogin
 from memo.serialization import OrjsonProvider
 from memo.services import Services
 from memo.sessions import LoginStore, SessionStore, connect
+from memo.tokens import TokenStore
 from memo.users import UserStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -62,13 +63,14 @@ def build(settings: Settings | None = None) -> Flask:
             redis, settings.secret_key, settings.session_idle_seconds, settings.session_absolute_seconds
         ),
         logins=LoginStore(redis, settings.secret_key),
+        tokens=TokenStore(db.session),
         naver=NaverLogin(settings),
     ).attach(app)
 
     logs.init_app(app)
     security.init_app(app)
     errors.init_app(app)
-    for blueprint in (pages.blueprint, api.blueprint, health.blueprint):
+    for blueprint in (pages.blueprint, api.blueprint, api_tokens.blueprint, api_document.blueprint, health.blueprint):
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)

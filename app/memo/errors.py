@@ -20,6 +20,9 @@ from memo.services import services
 PROBLEM = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
+_PROGRAMS = ("api", "api_document", "api_tokens", "health")
+"""The blueprints that programs talk to."""
+
 _log = logging.getLogger(__name__)
 
 _DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
@@ -124,6 +127,7 @@ def respond(status: int, title: str, detail: str, headers: dict[str, str], membe
 
 def _is_api() -> bool:
     if request.blueprint is not None:
-        return request.blueprint in ("api", "health")
-    api = url_for("api.list_memos")  # a method or path under it that no route takes
-    return request.path == api or request.path.startswith(f"{api}/")
+        return request.blueprint in _PROGRAMS
+    # A method or path under them that no route takes.
+    roots = (url_for("api.list_memos"), url_for("api_tokens.list_tokens"))
+    return any(request.path == root or request.path.startswith(f"{root}/") for root in roots)

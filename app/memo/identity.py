@@ -18,6 +18,27 @@ def current_user_id() -> str | None:
     return user_id
 
 
+class BearerRefused(PermissionError):  # noqa: N818 - it is no fault of the program
+    """An Authorization header was sent, and stands for nobody."""
+
+
+def token_user_id() -> str | None:
+    """The id of the user whose personal API token was sent, or None: no Authorization header.
+
+    Raises:
+        BearerRefused: the header is of another kind, or its token is not known.
+    """
+    if "Authorization" not in request.headers:
+        return None
+    given = request.authorization
+    if given is None or given.type != "bearer" or not given.token:
+        raise BearerRefused
+    user_id = services().tokens.user(given.token)
+    if user_id is None:
+        raise BearerRefused
+    return user_id
+
+
 def begin_session(response: Response, user_id: str) -> None:
     """Log the browser in with a new key; the key it had is worth nothing afterwards."""
     service = services()

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import Boolean, DateTime, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -18,12 +19,21 @@ USER_ID_LENGTH = 64
 """Naver's `id` has up to 64 characters (naver-openapi-guide, profile API)."""
 
 USER_NAME_LENGTH = 255
+TOKEN_NAME_LENGTH = 64
+IDEMPOTENCY_KEY_LENGTH = 128
 
 _TABLE_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_0900_ai_ci"}
 
 # The provider's ids differ by letter case; a collation that ignores case would give one person another's memos.
 _USER_ID = String(USER_ID_LENGTH).with_variant(
     mysql.VARCHAR(USER_ID_LENGTH, charset="utf8mb4", collation="utf8mb4_0900_bin"), "mysql"
+)
+
+
+# SHA-256 in hexadecimal, and what a client chose: bytes to us, whose case counts.
+_HASH = String(64).with_variant(mysql.CHAR(64, charset="ascii", collation="ascii_bin"), "mysql")
+_KEY = String(IDEMPOTENCY_KEY_LENGTH).with_variant(
+    mysql.VARCHAR(IDEMPOTENCY_KEY_LENGTH, charset="ascii", collation="ascii_bin"), "mysql"
 )
 
 
@@ -70,11 +80,52 @@ class Memo(Base):
     """One memo. A later memo has a greater id, so the id is also the order of the list."""
 
     __tablename__ = "memos"
-    # InnoDB appends the primary key to every secondary index: this one serves "the newest of one user".
-    __table_args__ = (Index("ix_memos_user_id", "user_id"), _TABLE_OPTIONS)
+    # InnoDB appends the primary key to every secondary index: these serve "the newest of one user", and of the pinned.
+    __table_args__ = (
+        Index("ix_memos_user_id", "user_id"),
+        Index("ix_memos_user_id_pinned", "user_id", "pinned"),
+        _TABLE_OPTIONS,
+    )
 
     id: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True), primary_key=True, autoincrement=True)
     user_id: Mapped[str] = mapped_column(_USER_ID, ForeignKey("users.id", ondelete="CASCADE", name="fk_memos_user_id"))
     text: Mapped[str] = mapped_column(Text)
+    # With a default in the database too: the version before this one, which inserts without it, keeps working.
+    pinned: Mapped[bool] = mapped_column(Boolean, default=False, server_default=sql_text("0"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class IdempotencyKey(Base):
+    """A client's own name for a request that made a memo: the same request again makes no second one."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_user_id_created_at", "user_id", "created_at"), _TABLE_OPTIONS)
+
+    user_id: Mapped[str] = mapped_column(
+        _USER_ID, ForeignKey("users.id", ondelete="CASCADE", name="fk_idempotency_keys_user_id"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(_KEY, primary_key=True)
+    request_hash: Mapped[str] = mapped_column(_HASH)
+    memo_id: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ApiToken(Base):
+    """A personal API token: its hash, never itself."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (
+        Index("ix_api_tokens_hash", "hash", unique=True),
+        Index("ix_api_tokens_user_id", "user_id"),
+        _TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True), primary_key=True, autoincrement=True)
+    user_id: Mapped[str] = mapped_column(
+        _USER_ID, ForeignKey("users.id", ondelete="CASCADE", name="fk_api_tokens_user_id")
+    )
+    name: Mapped[str] = mapped_column(String(TOKEN_NAME_LENGTH))
+    hash: Mapped[str] = mapped_column(_HASH)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

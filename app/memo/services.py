@@ -12,6 +12,7 @@ from memo.config import Settings
 from memo.memos import MemoStore
 from memo.naver import NaverLogin
 from memo.sessions import LoginStore, SessionStore
+from memo.tokens import TokenStore
 from memo.users import UserStore
 
 _KEY = "memo"
@@ -27,6 +28,7 @@ class Services:
     memos: MemoStore
     sessions: SessionStore
     logins: LoginStore
+    tokens: TokenStore
     naver: NaverLogin
 
     def attach(self, app: Flask) -> None:

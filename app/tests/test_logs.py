@@ -76,7 +76,7 @@ def test_an_unexpected_error_is_logged_without_its_text(
     stream = io.StringIO()
     logs.configure("INFO", stream)
 
-    def fail(user_id: str, text: str) -> None:
+    def fail(user_id: str, text: str, key: str | None) -> None:
         raise RuntimeError(f"about {text}")
 
     app.extensions["memo"].memos.add = fail

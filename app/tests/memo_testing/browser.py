@@ -44,6 +44,9 @@ class Browser:
             return self.client.post(self.prefix + path, json=json, headers=headers)
         return self.client.post(self.prefix + path, data=data, headers=headers, **options)
 
+    def patch(self, path: str, json: object, headers: dict[str, str] | None = None) -> TestResponse:
+        return self.client.patch(self.prefix + path, json=json, headers=headers)
+
     def delete(self, path: str, headers: dict[str, str] | None = None) -> TestResponse:
         return self.client.delete(self.prefix + path, headers=headers)
 
