@@ -22,8 +22,6 @@ from memo.sessions import LoginStore, SessionStore, connect
 from memo.tokens import TokenStore
 from memo.users import UserStore
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-
 _STATIC_MAX_AGE = 365 * 24 * 3600
 _BYTES_PER_CHARACTER = 12
 r"""The longest JSON spelling of one character: `\uD83D\uDC4B`; also that of a form, `%F0%9F%91%8B`."""
@@ -51,7 +49,7 @@ def build(settings: Settings | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=_STATIC_MAX_AGE,
     )
     db.init_app(app)
-    Migrate(app, db, directory=str(MIGRATIONS), compare_type=True)
+    Migrate(app, db, directory=str(cli.MIGRATIONS), compare_type=True)
 
     redis = connect(settings)
     Services(
@@ -74,8 +72,8 @@ def build(settings: Settings | None = None) -> Flask:
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
-    app.cli.add_command(cli.migrate)
-    app.cli.add_command(cli.check)
+    for command in (cli.check, cli.compatible, cli.migrate, cli.rehearse):
+        app.cli.add_command(command)
     _name_static_files_by_content(app)
 
     if settings.trusted_proxies:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
 
 import click
+import orjson
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask.cli import with_appcontext
 from flask_migrate import upgrade
 from redis.exceptions import AuthenticationError, RedisError
 from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from memo import database
+from memo import create_app, database
+from memo.compatibility import describe, problems
 from memo.config import Settings
 from memo.services import services
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+REHEARSAL_SUFFIX = "_rehearsal"
 
 _MYSQL_REFUSALS = {1044, 1045, 1049, 1698, 3118, 3159}
 """Access to the database or for the user denied, no such database, locked account, TLS required (MySQL 9.7 Reference
@@ -36,6 +45,51 @@ def migrate() -> None:
     upgrade()
     after = _revision(settings)
     click.echo(f"database unchanged at {after}" if before == after else f"database migrated from {before} to {after}")
+
+
+@click.command()
+@with_appcontext
+def rehearse() -> None:
+    """Try this version's migrations in a scratch database, and describe the tables they make.
+
+    Needs the database user of `migrate`, with rights on the database MEMO_DATABASE_NAME followed by `_rehearsal`.
+    Prints JSON: `pending` tells whether the real database is behind, `tables` is for `compatible`. Nothing real is
+    changed.
+    """
+    settings = services().settings
+    head = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
+    at = _revision(settings)
+    if at == head:
+        click.echo(orjson.dumps({"pending": False, "from": at, "to": head, "tables": {}}))
+        return
+    scratch = replace(settings, database_name=f"{settings.database_name}{REHEARSAL_SUFFIX}")
+    name = scratch.database_name
+    try:
+        _execute(settings, f"DROP DATABASE IF EXISTS `{name}`", f"CREATE DATABASE `{name}`")
+        try:
+            with create_app(scratch).app_context():
+                upgrade()
+            with _engine(scratch).connect() as connection:
+                tables = describe(connection)
+        finally:
+            _execute(settings, f"DROP DATABASE IF EXISTS `{name}`")
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or type(error).__name__
+        raise click.ClickException(
+            f"The migrations fail in the scratch database {name}, so nothing was changed: {reason}"
+        ) from None
+    click.echo(orjson.dumps({"pending": True, "from": at, "to": head, "tables": tables}))
+
+
+@click.command()
+@click.argument("description", type=click.File("rb"), default="-")
+@with_appcontext
+def compatible(description: BinaryIO) -> None:
+    """Check that this version works on other tables: the JSON of another version's `rehearse`, on standard input."""
+    found = problems(orjson.loads(description.read())["tables"])
+    if found:
+        raise click.ClickException(" ".join(found))
+    click.echo("compatible")
 
 
 @click.command()
@@ -84,6 +138,12 @@ def _check_credentials(settings: Settings) -> None:
         raise click.ClickException("Redis refuses the password: MEMO_REDIS_PASSWORD is wrong.") from None
     except RedisError as error:
         click.echo(f"redis: not reached ({type(error).__name__})")
+
+
+def _execute(settings: Settings, *statements: str) -> None:
+    with _engine(settings).connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
 
 
 def _engine(settings: Settings) -> Engine:
