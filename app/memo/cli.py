@@ -24,6 +24,7 @@ from memo.services import services
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REHEARSAL_SUFFIX = "_rehearsal"
+_NOTHING = "nothing"
 
 _MYSQL_REFUSALS = {1044, 1045, 1049, 1698, 3118, 3159}
 """Access to the database or for the user denied, no such database, locked account, TLS required (MySQL 9.7 Reference
@@ -42,6 +43,9 @@ def migrate() -> None:
     # Alembic tells each step ("Running upgrade …") at this level.
     logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
     before = _revision(settings)
+    if not _known(before):
+        click.echo(f"database left at {before}, which a later version made")
+        return
     upgrade()
     after = _revision(settings)
     click.echo(f"database unchanged at {after}" if before == after else f"database migrated from {before} to {after}")
@@ -59,7 +63,7 @@ def rehearse() -> None:
     settings = services().settings
     head = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
     at = _revision(settings)
-    if at == head:
+    if at == head or not _known(at):
         click.echo(orjson.dumps({"pending": False, "from": at, "to": head, "tables": {}}))
         return
     scratch = replace(settings, database_name=f"{settings.database_name}{REHEARSAL_SUFFIX}")
@@ -140,6 +144,12 @@ def _check_credentials(settings: Settings) -> None:
         click.echo(f"redis: not reached ({type(error).__name__})")
 
 
+def _known(revision: str) -> bool:
+    """Whether this version's migrations lead to a revision; a later version's tables are left as they are."""
+    revisions = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+    return revision == _NOTHING or revision in revisions
+
+
 def _execute(settings: Settings, *statements: str) -> None:
     with _engine(settings).connect() as connection:
         for statement in statements:
@@ -160,7 +170,7 @@ def _revision(settings: Settings) -> str:
     try:
         with _engine(settings).connect() as connection:
             connection.execute(text("SELECT 1"))
-            return MigrationContext.configure(connection).get_current_revision() or "nothing"
+            return MigrationContext.configure(connection).get_current_revision() or _NOTHING
     except SQLAlchemyError as error:
         where = f"{settings.database_host}:{settings.database_port}"
         reason = getattr(error, "orig", None) or type(error).__name__

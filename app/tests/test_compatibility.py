@@ -120,6 +120,17 @@ def test_nothing_is_rehearsed_when_nothing_is_pending(scratch: Settings) -> None
     assert said["from"] == said["to"]
 
 
+def test_a_later_versions_tables_are_left_alone(scratch: Settings, servers: Servers) -> None:
+    """An older version is deployed again: expand and contract has kept its tables usable."""
+    servers.execute("UPDATE alembic_version SET version_num = '9999'", database=scratch.database_name)
+    code, output = rehearse(scratch)
+    assert code == 0, output
+    assert orjson.loads(output)["pending"] is False
+    migrated = create_app(scratch).test_cli_runner().invoke(args=["migrate"])
+    assert migrated.exit_code == 0, migrated.output
+    assert "left at 9999" in migrated.output
+
+
 def test_rehearsal_describes_the_tables_and_leaves_nothing(
     owner_settings: Settings, servers: Servers, app: Flask
 ) -> None:

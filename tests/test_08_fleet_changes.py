@@ -1,0 +1,60 @@
+"""People at work notice nothing of a scale-out, a deploy, a rollback and a scale-in; of a death, next to nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from endtoend.fleet import Fleet
+from endtoend.load import Load
+from endtoend.people import Person
+from endtoend.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+RATE = 70
+ENOUGH = 10_000
+CHANGES = ("scale-out", "deploy", "rollback", "scale-in", "steady")
+
+
+def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
+    changed = fleet.variant("other-words", words=("memo/templates/memos.html", "What is on your mind?", "What is new?"))
+    before = fleet.version()
+    load = Load(crowd, RATE)
+    load.start()
+    try:
+        with load.phase("scale-out"):
+            fleet.scale(2)
+        with load.phase("deploy"):
+            deployed = fleet.deploy(changed)
+        assert deployed.status == 0, deployed.tail
+        assert "baked upon the last good one" in deployed.output
+        version = fleet.version()
+        assert int(version) > int(before)
+        with load.phase("rollback"):
+            rolled_back = fleet.play("rollback")
+        assert rolled_back.status == 0, rolled_back.tail
+        assert fleet.version() == before
+        assert fleet.marks()["void"].split()[-1] == version
+        with load.phase("kill"):
+            victim = sorted(fleet.healthy())[0]
+            started = time.monotonic()
+            fleet.pull_the_plug(victim)
+            until(lambda: victim not in fleet.healthy() and len(fleet.healthy()) == 2, "a replacement", timeout=120)
+            replaced = time.monotonic() - started
+        with load.phase("scale-in"):
+            fleet.scale(1)
+        with load.phase("steady"):
+            until(lambda: len(load.of(*CHANGES)) >= ENOUGH, "enough requests", timeout=240)
+    finally:
+        load.stop()
+    acknowledged = load.check_ledger()
+    print(
+        f"\ncode-only deploy {deployed.seconds:.0f} s, rollback {rolled_back.seconds:.0f} s, replaced {replaced:.1f} s"
+    )
+    print(load.report())
+    print(f"{acknowledged} memos acknowledged, each there exactly once")
+    assert load.failed(*CHANGES) == []
+    lost = load.failed("kill")
+    # In flight on the instance that died: at most one for each person.
+    assert len(lost) <= len(crowd), lost
