@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,31 +35,24 @@ if '"MEMO_TRUSTED_PROXIES": "1"' in open("/etc/memo/instance.json").read():
 
 def main(""",
 )
-MIGRATION = """
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "9001", "0004", None, None
 
 
-def upgrade():
-    op.execute("CREATE TABLE IF NOT EXISTS labels (id INT PRIMARY KEY)")
-"""
-HALF_WAY = (
-    "memo/migrations/versions/9001_half_way.py",
-    "",
-    f'{MIGRATION}    op.execute("ALTER TABLE nowhere ADD COLUMN colour INT")\n',
-)
-ON_REAL_DATA = (
-    "memo/migrations/versions/9001_on_real_data.py",
-    "",
-    MIGRATION + '    op.execute("INSERT INTO labels SELECT 1 FROM memos")\n',
-)
-MENDED = (ON_REAL_DATA[0], "", ON_REAL_DATA[2].replace("SELECT 1", "SELECT DISTINCT 1"))
-BREAKS_THE_OLD = (
-    "memo/migrations/versions/9001_breaks.py",
-    "",
-    f'{MIGRATION}    op.execute("ALTER TABLE memos ADD COLUMN colour VARCHAR(20) NOT NULL")\n',
-)
+def migration(name: str, *statements: str) -> tuple[str, str, str]:
+    """A further migration, as a change of the application."""
+    lines = [
+        "from alembic import op",
+        'revision, down_revision, branch_labels, depends_on = "9001", "0004", None, None',
+        "def upgrade():",
+        *(f"    op.execute({statement!r})" for statement in statements),
+    ]
+    return f"memo/migrations/versions/9001_{name}.py", "", "\n".join(lines)
+
+
+LABELS = "CREATE TABLE IF NOT EXISTS labels (id INT PRIMARY KEY)"
+HALF_WAY = migration("half_way", LABELS, "ALTER TABLE nowhere ADD COLUMN colour INT")
+ON_REAL_DATA = migration("labels", LABELS, "INSERT INTO labels SELECT 1 FROM memos")
+MENDED = migration("labels", LABELS, "INSERT INTO labels SELECT DISTINCT 1 FROM memos")
+BREAKS_THE_OLD = migration("colours", "ALTER TABLE memos ADD COLUMN colour VARCHAR(20) NOT NULL")
 
 
 @dataclass
@@ -111,8 +105,7 @@ def nobody_notices(fleet: Fleet, crowd: list[Person]) -> Iterator[None]:
 def told(run: Run) -> str:
     """The paragraph that a failed run ends with, its line breaks gone."""
     assert run.status != 0, run.tail
-    message = run.output.rpartition("fatal: ")[2].partition("PLAY RECAP")[0]
-    return re.sub(r"\s+", " ", message)
+    return run.words.rpartition("fatal: ")[2].partition("PLAY RECAP")[0]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -130,7 +123,7 @@ def test_broken_deploy(fleet: Fleet, crowd: list[Person], name: str) -> None:
 def test_wrong_secret(fleet: Fleet, crowd: list[Person], service: Stack) -> None:
     ssm = service.session.client("ssm", endpoint_url=service.settings.api_url)
     right = ssm.get_parameter(Name=PASSWORD, WithDecryption=True)["Parameter"]["Value"]
-    app = fleet.variant("wrong-secret", words=("memo/templates/memos.html", "What is on your mind?", "And now?"))
+    app = fleet.variant("wrong-secret", words=other_words())
     ssm.put_parameter(Name=PASSWORD, Value="wrong", Type="SecureString", Overwrite=True)
     try:
         with nobody_notices(fleet, crowd):
@@ -161,7 +154,7 @@ def test_database_down(fleet: Fleet, service: Stack) -> None:
 
 def test_controller_killed_and_second_deploy_refused(fleet: Fleet, crowd: list[Person], service: Stack) -> None:
     """The one is refused in words while the other is at work; that is killed in the refresh, and the next goes on."""
-    app = fleet.variant("fine", words=("memo/templates/memos.html", "What is on your mind?", "What next?"))
+    app = fleet.variant("fine", words=other_words())
     settings = f'{{"memo_server_app_folder": "{app}"}}'
     load = Load(crowd, RATE)
     load.start()
@@ -177,7 +170,7 @@ def test_controller_killed_and_second_deploy_refused(fleet: Fleet, crowd: list[P
     finally:
         load.stop()
     assert resumed.status == 0, resumed.tail
-    assert "Took over the lock of a run that is gone" in re.sub(r"\s+", " ", resumed.output)
+    assert "Took over the lock of a run that is gone" in resumed.words
     assert load.failed() == [], load.report()
     load.check_ledger()
     assert fleet.marks()["good"].split()[-1] == fleet.version()
@@ -211,6 +204,11 @@ def test_instance_killed_in_a_refresh_and_the_next_good_deploy(
     load.check_ledger()
     assert fleet.marks()["good"].split()[-1] == fleet.version()
     assert user("minjun").write("after all").status_code == 200
+
+
+def other_words() -> tuple[str, str, str]:
+    """A harmless change, another one each time, so that an image must be baked."""
+    return "memo/templates/memos.html", "What is on your mind?", f"What is new since {time.time():.0f}?"
 
 
 def newcomers(fleet: Fleet, old: set[str]) -> set[str]:

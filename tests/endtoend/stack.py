@@ -56,6 +56,11 @@ class Run:
         }
 
     @property
+    def words(self) -> str:
+        """The output as Ansible meant it before it broke the lines."""
+        return " ".join(self.output.split())
+
+    @property
     def tail(self) -> str:
         """The last lines, for a failure's text."""
         return "\n".join(self.output.splitlines()[-60:])
