@@ -201,6 +201,17 @@ def history_lines(history: list[dict[str, Any]], most: int = 100) -> list[str]:
     return lines or ["  nothing was changed yet"]
 
 
+def resource_lines(resources: dict[str, list[str]]) -> list[str]:
+    """Tell what a project has in the account, a line for each kind.
+
+    Args:
+        resources: what `project_resources_info` returns.
+    """
+    kinds = {kind: sorted(found) for kind, found in resources.items() if found}
+    lines = [f"  {len(found)} {kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in kinds.items()]
+    return lines or ["  nothing: it is gone already"]
+
+
 def chosen_hosts(hosts: list[dict[str, Any]], wanted: str) -> list[str]:
     """Choose instances.
 
@@ -239,5 +250,6 @@ class FilterModule:
             "history_lines": history_lines,
             "host_told": host_told,
             "prune_plan": prune_plan,
+            "resource_lines": resource_lines,
             "rollback_plan": rollback_plan,
         }
