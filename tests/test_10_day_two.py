@@ -62,11 +62,10 @@ def test_status_tells_the_fleet_and_fails_on_drift(two_versions: Fleet, service:
     assert "The account is not what the playbooks would make" in drifted.words
     assert re.search(r"security group\S* \S*web", drifted.words), drifted.tail
     assert "the group's size: 1 to 3, not 1 to 2" in drifted.words, drifted.tail
-    assert drifted.recap["localhost"]["changed"] == 0 or two_versions.play("status").status == 0
 
 
 CHECKED = {
-    "deploy": "baked upon|Would|would",
+    "deploy": "Would try the application's migrations",
     "rollback": "becomes void",
     "prune": "version|Nothing to remove",
     "destroy": "instances: i-",

@@ -107,7 +107,11 @@ def prune_plan(fleet: dict[str, Any], kept: int | str) -> dict[str, Any]:
         if one["id"] not in in_use and not one["instances"] and one["id"] not in newest and one["state"] != "pending"
     ]
     gone = {one["id"] for one in going}
-    versions = [one["number"] for one in fleet["versions"] if one["image_id"] in gone]
+    # An image may be gone already, when a prune was interrupted or somebody removed it by hand.
+    there = {one["id"] for one in images} - gone
+    versions = [
+        one["number"] for one in fleet["versions"] if one["image_id"] not in there and one["number"] not in needed
+    ]
     staying = [number for number in sorted(by_number) if number not in versions]
     group = fleet["group"]["version"]
     default = int(group) if group.isdigit() and int(group) in staying else max(staying, default=0)
