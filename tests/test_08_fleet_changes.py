@@ -12,7 +12,7 @@ from endtoend.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-RATE = 70
+RATE = 85
 ENOUGH = 10_000
 CHANGES = ("scale-out", "deploy", "rollback", "scale-in", "steady")
 
