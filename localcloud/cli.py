@@ -75,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     for port in ("api", "naver", "metadata"):
         default = getattr(CloudSettings, f"{port}_port")
         up.add_argument(f"--{port}-port", type=int, default=default, help="default: %(default)s")
+    up.add_argument(
+        "--metric-period",
+        type=int,
+        default=CloudSettings.metric_period,
+        metavar="SECONDS",
+        help="what stands for CloudWatch's minute; less makes scaling by load quicker (default: %(default)s)",
+    )
     down = command("down", _down, "End a cloud and remove everything it has on this machine; the image caches stay.")
     down.add_argument("--all", action="store_true", help="every cloud")
     status = command("status", _status, "What there is and how it is.", root=False)
@@ -122,14 +129,21 @@ class _Progress:
 def _up(options: argparse.Namespace) -> int:
     progress = _Progress()
     settings = CloudSettings(
-        options.name, options.cidr, options.region, options.api_port, options.naver_port, options.metadata_port
+        options.name,
+        options.cidr,
+        options.region,
+        options.api_port,
+        options.naver_port,
+        options.metadata_port,
+        options.metric_period,
     )
     if process.running_pid(settings) is not None:
         running = CloudSettings.load(settings.name)
         if running != settings:
             raise CommandError(
                 f"the cloud {settings.name!r} is up with other settings ({running.cidr}, API port {running.api_port}, "
-                f"Naver port {running.naver_port}, {running.region}); end it first (localcloud down --name "
+                f"Naver port {running.naver_port}, {running.region}, metrics every {running.metric_period} s); "
+                "end it first (localcloud down --name "
                 f"{settings.name}) or give this one another --name"
             )
         if process.is_stale(settings):

@@ -26,6 +26,7 @@ from localcloud.hosts_file import HostsFile
 from localcloud.jobs import Jobs
 from localcloud.metadata import MetadataServer
 from localcloud.model import TargetHealth
+from localcloud.monitoring import Monitor
 from localcloud.naver import NaverStandIn
 from localcloud.network import Network
 from localcloud.process import DaemonError, Files
@@ -106,7 +107,8 @@ class Cloud:
             plane = ControlPlane(settings, base, machine)
             state = State(plane)
             groups = Groups(plane, state, balancer_.health)
-            parts = Parts(state, groups, hosts, network, volumes, balancer_, HostsFile(settings))
+            monitor = Monitor(plane, hosts.cpu_seconds)
+            parts = Parts(state, groups, hosts, network, volumes, balancer_, HostsFile(settings), monitor)
             reconciler = Reconciler(plane.lock, parts, beat=self._beat, wake=wake)
             machine.jobs = reconciler.jobs
             self._reconciler = reconciler

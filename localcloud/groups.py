@@ -1,20 +1,19 @@
 """Auto Scaling as it acts: launches, puts into and takes out of service, replaces what is dead or unhealthy.
 
 One `step` looks at every group once and does what can be done at once; nothing waits.
-Instance refreshes are `refreshes`. Metrics do not scale anything yet.
+Instance refreshes are `refreshes`, lifecycle hooks `hooks`; `scaling` changes the desired capacity by metrics.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from localcloud import refreshes
+from localcloud import hooks, placement, refreshes
 from localcloud.api import autoscaling, ec2, elbv2
-from localcloud.api.asg_records import Group, Member
-from localcloud.api.ec2 import instance_types, instances, launching, templates
+from localcloud.api.asg_records import LAUNCHING, TERMINATING, Group, Member, at_this_time
+from localcloud.api.ec2 import instances, launching
 from localcloud.api.registry import AwsError
 from localcloud.model import HealthState, InstanceState, TargetHealth
 
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 15.0
 _LONGEST_RETRY = 300.0
-_SERVING = ("Pending", "InService")
+_DIFFERENCE = "a difference between desired and actual capacity"
 
 
 class Groups:
@@ -61,7 +60,7 @@ class Groups:
             self._follow(group, member, now)
         if "HealthCheck" not in group.suspended:
             self._check_health(group, now)
-        if "ReplaceUnhealthy" not in group.suspended:
+        if not group.suspended & {"ReplaceUnhealthy", "Terminate"}:
             for member in group.members.values():
                 if member.lifecycle == "InService" and member.health == "Unhealthy":
                     cause = f"an instance was taken out of service because {member.cause or 'it was unhealthy'}."
@@ -70,8 +69,8 @@ class Groups:
         refreshes.step(self._plane, group, now, self._health)
         self._resize(group, now)
         for member in list(group.members.values()):
-            if member.lifecycle == "Terminating":
-                self._finish_termination(group, member)
+            if member.terminating:
+                self._finish_termination(group, member, now)
         if group.deleting and not group.members:
             del self._plane.groups[group.name]
 
@@ -82,12 +81,9 @@ class Groups:
         """Take note of what became of a member's instance."""
         instance = self._instance(member)
         state = InstanceState.TERMINATED if instance is None else InstanceState(instance.state)
-        if member.lifecycle == "Pending":
+        if member.launching:
             if state is InstanceState.RUNNING:
-                member.lifecycle, member.changed = "InService", now
-                group.failures = 0
-                if member.activity is not None:
-                    member.activity.end()
+                self._go_into_service(group, member, now)
             elif state is not InstanceState.PENDING:
                 reason = instance.state_reason.message if instance is not None else "the instance is gone"
                 self._launch_failed(group, now, f"Instance failed to start. {reason}", member)
@@ -95,17 +91,43 @@ class Groups:
         elif member.lifecycle == "InService" and state is not InstanceState.RUNNING:
             if state is InstanceState.PENDING:
                 return
-            member.health = "Unhealthy"
+            if "HealthCheck" not in group.suspended:
+                member.health = "Unhealthy"
             cause = (
                 "an instance was taken out of service in response to an EC2 health check "
                 f"indicating it has been terminated or stopped ({state.value})."
             )
-            if "HealthCheck" not in group.suspended and "ReplaceUnhealthy" not in group.suspended:
+            if not group.suspended & {"HealthCheck", "ReplaceUnhealthy", "Terminate"}:
                 autoscaling.begin_termination(self._plane, group, member, cause)
+        elif member.lifecycle == "EnteringStandby" and not elbv2.is_draining(self._plane, member.instance_id):
+            member.lifecycle, member.changed = "Standby", now
+            if member.activity is not None:
+                member.activity.end()
         if state is InstanceState.TERMINATED:
             if member.activity is not None and member.activity.ended is None:
                 member.activity.end()
             del group.members[member.instance_id]
+
+    def _go_into_service(self, group: Group, member: Member, now: float) -> None:
+        """Lead a member whose instance runs through its launch hooks into service, a state in each step."""
+        if member.lifecycle == "Pending" and hooks.begin(group, member, LAUNCHING, now):
+            member.lifecycle, member.changed = "Pending:Wait", now
+            if member.activity is not None:
+                member.activity.status = "MidLifecycleAction"
+        elif member.lifecycle == "Pending:Wait":
+            match hooks.outcome(member, now):
+                case hooks.CONTINUE:
+                    member.lifecycle, member.changed = "Pending:Proceed", now
+                case hooks.ABANDON:
+                    abandoned = "Instance failed to complete user's Lifecycle Action: Lifecycle Action was abandoned"
+                    self._launch_failed(group, now, abandoned, member)
+                    cause = "an instance was taken out of service in response to a launch that was abandoned."
+                    autoscaling.begin_termination(self._plane, group, member, cause)
+        else:
+            member.lifecycle, member.changed = "InService", now
+            group.failures = 0
+            if member.activity is not None:
+                member.activity.end()
 
     def _check_health(self, group: Group, now: float) -> None:
         if group.health_check_type != "ELB":
@@ -121,50 +143,52 @@ class Groups:
                         member.cause = f"of an ELB system health check failure: {health.description}"
 
     def _keep_registered(self, group: Group) -> None:
-        """Members in service are targets: also those that were there before a target group was attached."""
-        if "AddToLoadBalancer" in group.suspended:
-            return
+        """Register members in service once: also those that were there before a target group was attached.
+
+        Auto Scaling User Guide, "How suspended processes affect other processes": what comes into service while
+        AddToLoadBalancer is suspended is not registered later either.
+        """
         for arn in group.target_group_arns:
             record = elbv2.backend(self._plane).target_groups.get(arn)
             for member in group.members.values():
-                if record is None:
-                    break
-                if member.lifecycle == "InService" and member.instance_id not in record.targets:
+                if record is None or member.lifecycle != "InService" or arn in member.offered:
+                    continue
+                member.offered.add(arn)
+                if "AddToLoadBalancer" not in group.suspended:
                     elbv2.register(record, member.instance_id, self._plane.clock())
 
     def _resize(self, group: Group, now: float) -> None:
-        serving = [m for m in group.members.values() if m.lifecycle in _SERVING]
+        if group.deleting:
+            for member in group.members.values():
+                if not member.terminating:
+                    cause = "a user request deleted the AutoScalingGroup with its instances."
+                    autoscaling.begin_termination(self._plane, group, member, cause)
+            return
+        count = sum(m.serving for m in group.members.values())
         wanted = group.desired + (group.refresh.extra if group.refresh else 0)
-        missing = wanted - len(serving)
-        if missing > 0 and "Launch" not in group.suspended and now >= group.retry_at and not group.deleting:
-            for _ in range(missing):
-                if not self._launch(group, now):
+        if count < wanted and "Launch" not in group.suspended and now >= group.retry_at:
+            for _ in range(wanted - count):
+                if not self._launch(group, now, f"increasing the capacity from {count} to {wanted}"):
                     break
-        elif missing < 0 and "Terminate" not in group.suspended:
-            for _ in range(-missing):
-                victim = self._victim(group)
+        elif count > wanted and "Terminate" not in group.suspended:
+            for _ in range(count - wanted):
+                victim = placement.choose_victim(group)
                 if victim is None:
                     break
-                cause = (
-                    f"instance {victim.instance_id} was selected for termination, shrinking the capacity "
-                    f"from {len(serving)} to {wanted}."
-                )
-                autoscaling.begin_termination(self._plane, group, victim, cause)
+                autoscaling.begin_termination(self._plane, group, victim, _shrinking(group, victim, count, wanted))
+        if sum(m.serving for m in group.members.values()) == wanted:
+            group.causes.clear()
 
-    def _launch(self, group: Group, now: float) -> bool:
+    def _launch(self, group: Group, now: float, change: str) -> bool:
         template = group.launch_from
         request = {
             "LaunchTemplate": {"LaunchTemplateId": template["LaunchTemplateId"], "Version": template["Version"]},
             "TagSpecifications": [{"ResourceType": "instance", "Tags": _instance_tags(group)}],
         }
-        short = group.desired - sum(m.lifecycle in _SERVING for m in group.members.values())
-        activity = group.log(
-            "Launching a new EC2 instance.",
-            f"an instance was started in response to a difference between desired and actual capacity, "
-            f"{short} short of the desired capacity of {group.desired}.",
-        )
+        started = at_this_time(f"an instance was started in response to {_DIFFERENCE}, {change}.")
+        activity = group.log("Launching a new EC2 instance.", "  ".join([*group.causes, started]))
         try:
-            spec = launching.resolve(self._plane, request, subnet_id=self._choose_subnet(group))
+            spec = launching.resolve(self._plane, request, subnet_id=placement.choose_subnet(self._plane, group))
         except AwsError as error:
             activity.end("Failed", f"{error.message}. Launching EC2 instance failed.")
             self._launch_failed(group, now, str(error))
@@ -194,58 +218,45 @@ class Groups:
             member.activity.end("Failed", reason)
         log.warning("group %s: launch failed (%d in a row): %s", group.name, group.failures, reason)
 
-    def _choose_subnet(self, group: Group) -> str:
-        """Take the zone with the fewest instances that offers the type (Auto Scaling User Guide, "How Amazon EC2
-        Auto Scaling distributes instances across Availability Zones").
+    def _finish_termination(self, group: Group, member: Member, now: float) -> None:
+        """Terminate once nothing drains any more and the hooks are done; a forced deletion does not wait for them.
+
+        Auto Scaling User Guide, "How lifecycle hooks work": a load balancer lets go of the instance first.
         """
-        subnets = {s.id: s for s in ec2.backend(self._plane).describe_subnets()}
-        template = group.launch_from
-        wanted = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": template["Version"]}
-        try:
-            data, _ = templates.data_of(self._plane, wanted)
-        except AwsError:
-            # The launch meets the same error and tells it in its activity.
-            data = {}
-        kind = str(data.get("InstanceType") or "")
-        usable = [s for s in group.subnet_ids if s in subnets]
-        offered = [s for s in usable if instance_types.offered(kind, subnets[s].availability_zone)]
-        count = Counter(m.zone for m in group.members.values() if m.lifecycle in _SERVING)
-        candidates = offered or usable or group.subnet_ids
-        return min(
-            candidates,
-            key=lambda s: (count[subnets[s].availability_zone] if s in subnets else 0, group.subnet_ids.index(s)),
-        )
-
-    def _victim(self, group: Group) -> Member | None:
-        """Choose as the default policy does: the fullest zone, the oldest template version, the oldest instance."""
-        serving = [m for m in group.members.values() if m.lifecycle in _SERVING and not m.protected]
-        if not serving:
-            return None
-        policy = group.termination_policies[0]
-        if policy == "NewestInstance":
-            return max(serving, key=lambda m: m.changed)
-        if policy == "OldestInstance":
-            return min(serving, key=lambda m: m.changed)
-        count = Counter(m.zone for m in group.members.values() if m.lifecycle in _SERVING)
-        fullest = max(count[m.zone] for m in serving)
-        return min(
-            (m for m in serving if count[m.zone] == fullest),
-            key=lambda m: (m.lifecycle != "Pending", int(m.template_version), m.changed),
-        )
-
-    def _finish_termination(self, group: Group, member: Member) -> None:
-        """Terminate once nothing drains any more; a forced deletion of the group does not wait."""
         instance = self._instance(member)
-        if instance is None or "Terminate" in group.suspended:
+        if instance is None or ("Terminate" in group.suspended and not group.deleting):
             return
-        drains = instance.state == InstanceState.RUNNING and elbv2.is_draining(self._plane, member.instance_id)
-        if drains and not group.deleting:
-            if member.activity is not None:
-                member.activity.status = "WaitingForELBConnectionDraining"
-            return
-        if member.activity is not None and member.activity.ended is None:
-            member.activity.status = "InProgress"
+        activity = member.activity
+        if not group.deleting:
+            if instance.state == InstanceState.RUNNING and elbv2.is_draining(self._plane, member.instance_id):
+                if activity is not None:
+                    activity.status = "WaitingForELBConnectionDraining"
+                return
+            if member.lifecycle == "Terminating" and hooks.begin(group, member, TERMINATING, now):
+                member.lifecycle, member.changed = "Terminating:Wait", now
+                if activity is not None:
+                    activity.status = "MidLifecycleAction"
+            if member.lifecycle == "Terminating:Wait":
+                # Abandoned or not, a termination goes on.
+                if hooks.outcome(member, now) is not None:
+                    member.lifecycle, member.changed = "Terminating:Proceed", now
+                return
+        if activity is not None and activity.ended is None:
+            activity.status = "InProgress"
         instances.request_termination(self._plane, instance, "Server.AutoScaling")
+
+
+def _shrinking(group: Group, victim: Member, count: int, wanted: int) -> str:
+    """Word the cause of a scale-in after what led to it."""
+    causes = [
+        *group.causes,
+        at_this_time(
+            f"an instance was taken out of service in response to {_DIFFERENCE}, "
+            f"shrinking the capacity from {count} to {wanted}."
+        ),
+        at_this_time(f"instance {victim.instance_id} was selected for termination."),
+    ]
+    return "  ".join(causes)
 
 
 def _instance_tags(group: Group) -> list[dict[str, str]]:

@@ -146,6 +146,11 @@ class Hosts:
             self._processes[instance_id] = process
         return _listens(process, _SSH_PORT)
 
+    def cpu_seconds(self, instance_id: str) -> float | None:
+        """The CPU time an instance has used since it was started last, in seconds; None unless it runs."""
+        process = self._processes.get(instance_id)
+        return None if process is None else containers.cpu_seconds(process)
+
     def console(self, instance_id: str) -> str:
         """The last of what an instance wrote to its console, for a while also of one that is gone."""
         result = podman("logs", self.container_name(instance_id), check=False)

@@ -84,6 +84,13 @@ class Groups(Protocol):
         """One pass over all groups."""
 
 
+class Monitor(Protocol):
+    """Metrics and the alarms on them."""
+
+    def step(self) -> None:
+        """Look how much the instances do; takes the control plane's lock."""
+
+
 class Hosts(Protocol):
     """The containers."""
 
@@ -166,6 +173,7 @@ class Parts:
     volumes: Volumes
     balancer: Balancer
     hosts_file: HostsFile
+    monitor: Monitor
 
 
 @dataclass(frozen=True)
@@ -293,6 +301,7 @@ class Reconciler:
         running = {one.instance_id for one in desired.instances.values() if one.state == InstanceState.RUNNING}
         self._reboots = (self._reboots | desired.reboots) & running
         actual = self._look(desired, busy)
+        self._guarded("metrics", parts.monitor.step)
         self._guarded("volumes", lambda: self._keep_volumes(desired))
         for instance_id, instance in desired.instances.items():
             if instance_id not in busy:

@@ -25,7 +25,6 @@ _PATIENCE = 3600.0
 """AWS waits an hour for protected instances; here it is the bound for anything that does not go forward."""
 _TRIES = 3
 """How many replacements may fail before the refresh does. AWS does not document its own number."""
-_SERVING = ("Pending", "InService")
 
 
 def step(plane: ControlPlane, group: Group, now: float, health: Health) -> None:
@@ -93,9 +92,11 @@ def roll_back(plane: ControlPlane, group: Group, refresh: Refresh, reason: str) 
 def _begin(plane: ControlPlane, group: Group, refresh: Refresh, now: float) -> None:
     skip_matching, protected = refresh.preferences["SkipMatching"], refresh.preferences["ScaleInProtectedInstances"]
     refresh.known = set(group.members)
+    # "Ignore" leaves out what is in standby; "Wait" and "Terminate" replace it as well ("RefreshPreferences").
+    standby = [] if refresh.preferences["StandbyInstances"] == "Ignore" else _in_standby(group)
     refresh.outdated = {
         m.instance_id
-        for m in _serving(group)
+        for m in [*_serving(group), *standby]
         if not (skip_matching and _matches(plane, group, refresh, m)) and not (protected == "Ignore" and m.protected)
     }
     refresh.total = refresh.to_update = len(refresh.outdated)
@@ -112,6 +113,7 @@ def _matches(plane: ControlPlane, group: Group, refresh: Refresh, member: Member
 
 def _go_forward(plane: ControlPlane, group: Group, refresh: Refresh, now: float, health: Health) -> None:
     _take_note_of_failures(group, refresh)
+    standby = _standby(plane, group, refresh)
     serving = _serving(group)
     old = [m for m in serving if m.instance_id in refresh.outdated]
     new = [m for m in serving if m.instance_id not in refresh.known]
@@ -121,9 +123,9 @@ def _go_forward(plane: ControlPlane, group: Group, refresh: Refresh, now: float,
     if len(refresh.failed) >= _TRIES or group.failures >= _TRIES:
         _fail(plane, group, refresh, _why(group, refresh), now, health)
         return
-    if not old and not waiting and len(serving) >= group.desired:
+    if not old and not standby and not waiting and len(serving) >= group.desired:
         refresh.extra = 0
-        if all(m.lifecycle != "Terminating" for m in group.members.values()):
+        if not any(m.terminating for m in group.members.values()):
             _arrive(group, refresh, now)
         return
     budget = _budget(refresh, len(old), now)
@@ -133,17 +135,36 @@ def _go_forward(plane: ControlPlane, group: Group, refresh: Refresh, now: float,
     blocked = refresh.preferences["ScaleInProtectedInstances"] == "Wait"
     free = [m for m in old if not (m.protected and blocked)]
     going: list[Member] = []
-    if "Terminate" not in group.suspended:
+    # "How suspended processes affect other processes": without either, nothing is replaced.
+    if not group.suspended & {"Launch", "Terminate"}:
         ready = len(serving) - len(waiting) - len(unhealthy)
         going = _chosen(group, refresh, free, unhealthy, budget, ready)
     for member in going:
         cause = f"an instance was taken out of service in response to an instance refresh ({refresh.refresh_id})."
         autoscaling.begin_termination(plane, group, member, cause)
     refresh.extra = _extra(group, refresh, min(budget, len(free)) - len(going))
-    refresh.reason = _told(waiting, [m for m in old if m not in free], free)
+    refresh.reason = _told(waiting, [m for m in old if m not in free], free, standby)
     if now - refresh.since > _PATIENCE:
         reason = f"Nothing went forward for an hour. {refresh.reason or ''}".strip()
         _fail(plane, group, refresh, reason, now, health)
+
+
+def _in_standby(group: Group) -> list[Member]:
+    return [m for m in group.members.values() if m.lifecycle in ("EnteringStandby", "Standby")]
+
+
+def _standby(plane: ControlPlane, group: Group, refresh: Refresh) -> list[Member]:
+    """Deal with outdated members in standby as the preferences say; return those that are waited for."""
+    found = [m for m in _in_standby(group) if m.instance_id in refresh.outdated]
+    if refresh.preferences["StandbyInstances"] != "Terminate" or "Terminate" in group.suspended:
+        return found
+    for member in found:
+        cause = f"an instance was taken out of service in response to an instance refresh ({refresh.refresh_id})."
+        autoscaling.begin_termination(plane, group, member, cause)
+    # They have no successors: the desired capacity does not count them.
+    refresh.outdated -= {member.instance_id for member in found}
+    refresh.total -= len(found)
+    return []
 
 
 def _take_note_of_failures(group: Group, refresh: Refresh) -> None:
@@ -257,7 +278,7 @@ def _serves(group: Group, member: Member, health: Health) -> bool:
 
 def _unready(group: Group, refresh: Refresh, member: Member, now: float, health: Health) -> str:
     """Say why a new instance does not count yet, or nothing."""
-    if member.lifecycle == "Pending" or member.health != "Healthy":
+    if member.launching or member.health != "Healthy":
         return f"{member.instance_id} has insufficient data to evaluate its health with Amazon EC2."
     if not _sees_healthy(group, member, health):
         return f"{member.instance_id} has insufficient data to evaluate its health with Elastic Load Balancing."
@@ -276,7 +297,7 @@ def _sees_healthy(group: Group, member: Member, health: Health) -> bool:
     return True
 
 
-def _told(waiting: dict[str, str], blocked: list[Member], free: list[Member]) -> str | None:
+def _told(waiting: dict[str, str], blocked: list[Member], free: list[Member], standby: list[Member]) -> str | None:
     if waiting:
         example = next(iter(waiting.values()))
         if "warming up" in example:
@@ -286,6 +307,11 @@ def _told(waiting: dict[str, str], blocked: list[Member], free: list[Member]) ->
         return (
             f"Waiting for remaining instances to be available. For example: {blocked[0].instance_id} is protected. "
             "Remove instance scale-in protection to continue."
+        )
+    if standby and not free:
+        return (
+            f"Waiting for remaining instances to be available. For example: {standby[0].instance_id} is in standby. "
+            "Return it to service to continue."
         )
     return None
 
@@ -332,9 +358,9 @@ def _succeed(group: Group, refresh: Refresh) -> None:
 
 
 def _finish_cancelling(group: Group, refresh: Refresh) -> None:
-    if not any(m.lifecycle in ("Pending", "Terminating") for m in group.members.values()):
+    if not any(m.launching or m.terminating for m in group.members.values()):
         refresh.end("Cancelled", refresh.reason)
 
 
 def _serving(group: Group) -> list[Member]:
-    return [m for m in group.members.values() if m.lifecycle in _SERVING]
+    return [m for m in group.members.values() if m.serving]

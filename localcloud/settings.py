@@ -39,6 +39,8 @@ class CloudSettings:
         api_port: TCP port of the AWS API, on the bridge's own address.
         naver_port: TCP port of the Naver stand-in, on the bridge's own address.
         metadata_port: TCP port behind 169.254.169.254:80, on the bridge's own address.
+        metric_period: seconds between two data points of a metric, and the period of the alarms that Auto Scaling
+            makes: AWS's minute. Less makes scaling by load quicker to watch and to test; AWS itself has 60.
 
     Raises:
         SettingsError: a value that cannot work.
@@ -50,6 +52,7 @@ class CloudSettings:
     api_port: int = 4566
     naver_port: int = 8088
     metadata_port: int = 16925
+    metric_period: int = 60
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -62,6 +65,8 @@ class CloudSettings:
             raise SettingsError(f"--cidr {self.cidr}: {error}; use something like 10.201.0.0/16") from error
         if network.prefixlen != 16 or not network.is_private:
             raise SettingsError(f"--cidr {self.cidr}: use a private /16 network such as 10.201.0.0/16")
+        if self.metric_period < 1:
+            raise SettingsError(f"--metric-period {self.metric_period}: use whole seconds, 1 or more (AWS has 60)")
 
     @property
     def network(self) -> ipaddress.IPv4Network:

@@ -12,15 +12,13 @@ from endtoend.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-RATE = 70
+RATE = 85
 ENOUGH = 10_000
 CHANGES = ("scale-out", "deploy", "rollback", "scale-in", "steady")
 
 
 def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
-    # New each time, so that there is no image of it yet, on a cloud that was used before either.
-    words = f"What is new since {time.time():.0f}?"
-    changed = fleet.variant("other-words", words=("memo/templates/memos.html", "What is on your mind?", words))
+    changed = fleet.variant("other-words", words=fleet.other_words())
     before = fleet.version()
     load = Load(crowd, RATE)
     load.start()
@@ -40,10 +38,10 @@ def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
         assert fleet.marks()["void"].split()[-1] == version
         with load.phase("kill"):
             victim = sorted(fleet.healthy())[0]
-            started = time.monotonic()
+            killed = time.monotonic()
             fleet.pull_the_plug(victim)
             until(lambda: victim not in fleet.healthy() and len(fleet.healthy()) == 2, "a replacement", timeout=120)
-            replaced = time.monotonic() - started
+            replaced = time.monotonic() - killed
         with load.phase("scale-in"):
             fleet.scale(1)
         with load.phase("steady"):
@@ -57,6 +55,10 @@ def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
     print(load.report())
     print(f"{acknowledged} memos acknowledged, each there exactly once")
     assert load.failed(*CHANGES) == []
+    # As AWS documents it, the load balancer does not ask again elsewhere: what it sends to a dead host until it has
+    # noticed gets 502. Only that may fail, so nothing later.
     lost = load.failed("kill")
-    # In flight on the instance that died: at most one for each person.
-    assert len(lost) <= len(crowd), lost
+    assert {answer.problem for answer in lost} <= {"status 502", "status 504"}
+    noticed = max((answer.at - killed for answer in lost), default=0.0)
+    print(f"{len(lost)} requests were lost with the instance, the last one {noticed:.1f} s after its death")
+    assert noticed < fleet.detection_seconds()

@@ -92,6 +92,3 @@ def test_a_new_database_host_has_every_memo(service: Stack, user: Callable[[str]
     # Sessions may have ended; memos may not.
     assert again.login("haeun").status_code == 200
     assert again.memos() == memos
-    second = service.site(timeout=300)
-    assert second.status == 0, second.tail
-    assert sum(counts["changed"] for counts in second.recap.values()) == 0, second.tail

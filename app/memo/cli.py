@@ -50,7 +50,10 @@ def migrate() -> None:
     if not _known(before):
         click.echo(f"database left at {before}, which a later version made")
         return
-    upgrade()
+    try:
+        upgrade()
+    except SQLAlchemyError as error:
+        raise click.ClickException(_reason(error)) from None
     after = _revision(settings)
     click.echo(f"database unchanged at {after}" if before == after else f"database migrated from {before} to {after}")
 
@@ -82,9 +85,8 @@ def rehearse() -> None:
         finally:
             _execute(settings, f"DROP DATABASE IF EXISTS `{name}`")
     except SQLAlchemyError as error:
-        reason = getattr(error, "orig", None) or type(error).__name__
         raise click.ClickException(
-            f"The migrations fail in the scratch database {name}, so nothing was changed: {reason}"
+            f"The migrations fail in the scratch database {name}, so nothing was changed: {_reason(error)}"
         ) from None
     click.echo(orjson.dumps({"pending": True, "from": at, "to": head, "tables": tables}))
 
@@ -182,6 +184,11 @@ def _engine(settings: Settings) -> Engine:
         hide_parameters=True,
         connect_args=database.engine_options(settings)["connect_args"],
     )
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """What the database itself said, without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or type(error).__name__)
 
 
 def _revision(settings: Settings) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from localcloud.api import access, ec2, registry, services
 from localcloud.api.asg_records import Group
 from localcloud.api.machine import BaseImageRecord, Machine, MachineError, NoMachine, StandInImage
+from localcloud.api.metric_records import Metrics
 from localcloud.api.registry import AwsError
 from localcloud.api.server import Application, Server
 from localcloud.api.services import SERVICES
@@ -35,6 +36,7 @@ class ControlPlane:
 
     `lock` guards every record: the server holds it around each call, `state` and `groups` while they read or write.
     `reboots` holds the instances that RebootInstances was called for, `busy` those whose image is being made.
+    `clock` is for durations, in seconds from any moment; `time` for metrics, in seconds since 1970.
 
     Args:
         settings: the cloud.
@@ -63,7 +65,9 @@ class ControlPlane:
         self.reboots: set[str] = set()
         self.busy: set[str] = set()
         self.groups: dict[str, Group] = {}
+        self.metrics = Metrics()
         self.clock: Callable[[], float] = time.monotonic
+        self.time: Callable[[], float] = time.time
         self.credentials = access.CredentialStore(self)
         self._host = host or settings.gateway
         self._port = settings.api_port if port is None else port

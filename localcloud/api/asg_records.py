@@ -7,6 +7,44 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
+TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
+
+_CAUSES_TOLD = 10
+
+
+def at_this_time(text: str) -> str:
+    """Begin a sentence of an activity's cause as AWS does, e.g. `At 2026-11-24T00:00:00Z a user request …`."""
+    return f"At {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}"
+
+
+@dataclass
+class Hook:
+    """A lifecycle hook (Auto Scaling API Reference, "LifecycleHook").
+
+    `transition` is LAUNCHING or TERMINATING, `heartbeat` seconds, `default_result` CONTINUE or ABANDON.
+    """
+
+    name: str
+    transition: str
+    heartbeat: int = 3600
+    default_result: str = "ABANDON"
+    metadata: str | None = None
+
+
+@dataclass
+class Wait:
+    """A lifecycle action that is under way: a member waits for it.
+
+    `deadline` moves with each heartbeat, `latest` never does; both on the control plane's clock.
+    `result` is CONTINUE or ABANDON once it is over.
+    """
+
+    hook: Hook
+    deadline: float
+    latest: float
+    result: str | None = None
+
 
 @dataclass
 class Member:
@@ -14,6 +52,8 @@ class Member:
 
     `lifecycle` is AWS's lifecycle state; `changed` the monotonic time at which it began.
     `health` is what was set by SetInstanceHealth or found by the checks.
+    `offered` are the target groups that it was put into, or kept out of while AddToLoadBalancer was suspended.
+    `waits` are the lifecycle actions of its current transition, by hook.
     """
 
     instance_id: str
@@ -29,6 +69,23 @@ class Member:
     protected: bool = False
     decrement: bool = False
     activity: Activity | None = None
+    offered: set[str] = field(default_factory=set)
+    waits: dict[str, Wait] = field(default_factory=dict)
+
+    @property
+    def launching(self) -> bool:
+        """Whether it is on its way into service."""
+        return self.lifecycle.startswith("Pending")
+
+    @property
+    def terminating(self) -> bool:
+        """Whether it is on its way out for good."""
+        return self.lifecycle.startswith("Terminating")
+
+    @property
+    def serving(self) -> bool:
+        """Whether it counts for the desired capacity: in service or soon to be; standby does not count."""
+        return self.launching or self.lifecycle == "InService"
 
 
 @dataclass
@@ -120,6 +177,7 @@ class Group:
     """An Auto Scaling group.
 
     `template` holds LaunchTemplateId, LaunchTemplateName and the Version as the caller gave it (None: the default one).
+    `causes` tell why the desired capacity is what it is, for the activities that bring the group there.
     """
 
     name: str
@@ -142,6 +200,8 @@ class Group:
     members: dict[str, Member] = field(default_factory=dict)
     activities: list[Activity] = field(default_factory=list)
     policies: dict[str, Policy] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     deleting: bool = False
     max_instance_lifetime: int | None = None
@@ -166,6 +226,17 @@ class Group:
         if refresh is None or refresh.desired is None or refresh.status in ("RollbackInProgress", "Cancelling"):
             return self.template
         return refresh.desired
+
+    def set_desired(self, wanted: int, why: str) -> None:
+        """Change the desired capacity.
+
+        Args:
+            wanted: how many instances, within the bounds.
+            why: AWS's words, e.g. `a user request explicitly set group desired capacity`.
+        """
+        self.causes.append(at_this_time(f"{why} changing the desired capacity from {self.desired} to {wanted}."))
+        self.desired = wanted
+        del self.causes[:-_CAUSES_TOLD]
 
     def log(self, description: str, cause: str) -> Activity:
         """Open an activity, newest first; the last hundred are kept."""

@@ -10,9 +10,10 @@ from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 
 from localcloud.api import cloudwatch, ec2, elbv2
-from localcloud.api.asg_records import Activity, Group, Member, Policy
+from localcloud.api.asg_records import Activity, Group, Member, at_this_time
 from localcloud.api.ec2 import launching
 from localcloud.api.ec2.templates import find, version_of
+from localcloud.api.lifecycle_hook_records import hooks_of
 from localcloud.api.registry import AwsError, Call, Service, unsupported
 from localcloud.settings import ACCOUNT_ID
 
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
 
 SERVICE = Service("autoscaling", AutoScalingResponse)
 
-PROCESSES = (
-    "Launch",
-    "Terminate",
-    "AddToLoadBalancer",
-    "AlarmNotification",
-    "AZRebalance",
-    "HealthCheck",
-    "InstanceRefresh",
-    "ReplaceUnhealthy",
-    "ScheduledActions",
-)
 METRICS = tuple(
     f"Group{name}"
     for name in [
@@ -52,7 +42,6 @@ _NOT_MODELLED = {
     "LoadBalancerNames": "classic load balancers",
     "PlacementGroup": "placement groups",
     "CapacityRebalance": "Spot capacity rebalancing",
-    "LifecycleHookSpecificationList": "lifecycle hooks",
     "TrafficSources": "traffic sources other than target groups",
     "InstanceMaintenancePolicy": "instance maintenance policies",
     "AvailabilityZoneDistribution": "availability zone distribution",
@@ -65,11 +54,6 @@ _NOT_MODELLED = {
     "DeletionProtection": "deletion protection of groups",
 }
 _TERMINATION_POLICIES = ("Default", "OldestInstance", "NewestInstance", "OldestLaunchTemplate")
-_PREDEFINED_METRICS = {
-    "ASGAverageCPUUtilization": ("CPUUtilization", "AWS/EC2"),
-    "ASGAverageNetworkIn": ("NetworkIn", "AWS/EC2"),
-    "ASGAverageNetworkOut": ("NetworkOut", "AWS/EC2"),
-}
 
 
 @SERVICE.action("CreateAutoScalingGroup")
@@ -108,6 +92,9 @@ def create_group(call: Call) -> EmptyResult:
     _apply(group, params)
     _check_size(group)
     check_launch(plane, group)
+    group.hooks = hooks_of(params.get("LifecycleHookSpecificationList") or [])
+    wanted, group.desired = group.desired, 0
+    group.set_desired(wanted, "a user request created an AutoScalingGroup")
     plane.groups[name] = group
     return EmptyResult()
 
@@ -141,9 +128,11 @@ def update_group(call: Call) -> EmptyResult:
     _check_size(changed)
     if params.get("LaunchTemplate"):
         check_launch(plane, changed)
-    if changed.desired != group.desired:
-        _note_capacity(changed, group.desired)
+    wanted, changed.desired = changed.desired, group.desired
     group.__dict__.update(changed.__dict__)
+    if wanted != group.desired:
+        bounds = f"min: {group.minimum}, max: {group.maximum}, desired: {wanted}"
+        group.set_desired(wanted, f"a user request update of AutoScalingGroup constraints to {bounds}")
     group.retry_at, group.failures = 0.0, 0
     return EmptyResult()
 
@@ -205,6 +194,8 @@ def describe_activities(call: Call) -> ActionResult:
 @SERVICE.action("SetDesiredCapacity")
 def set_desired_capacity(call: Call) -> EmptyResult:
     """Change the desired capacity within the bounds."""
+    if call.params.get("HonorCooldown"):
+        raise unsupported("the cooldown of simple scaling (HonorCooldown)")
     group = find_group(call.plane, call.params.get("AutoScalingGroupName"))
     wanted = int(call.params.get("DesiredCapacity") or 0)
     if wanted < group.minimum:
@@ -218,8 +209,7 @@ def set_desired_capacity(call: Call) -> EmptyResult:
             f"New SetDesiredCapacity value {wanted} is above max value {group.maximum} for the AutoScalingGroup.",
         )
     if wanted != group.desired:
-        before, group.desired = group.desired, wanted
-        _note_capacity(group, before)
+        group.set_desired(wanted, "a user request explicitly set group desired capacity")
     group.retry_at, group.failures = 0.0, 0
     return EmptyResult()
 
@@ -236,7 +226,7 @@ def terminate_instance(call: Call) -> ActionResult:
             f"will violate group's min size constraint. Either set shouldDecrementDesiredCapacity flag to false or "
             "lower group's min size.",
         )
-    if member.lifecycle.startswith("Terminating"):
+    if member.terminating:
         raise AwsError("ValidationError", f"Instance {member.instance_id} is already terminating.")
     cause = f"instance {member.instance_id} was taken out of service in response to a user request"
     if decrement:
@@ -268,12 +258,8 @@ def set_instance_health(call: Call) -> EmptyResult:
 def set_instance_protection(call: Call) -> EmptyResult:
     """Keep members from being chosen at scale-in."""
     group = find_group(call.plane, call.params.get("AutoScalingGroupName"))
-    for instance_id in call.params.get("InstanceIds") or []:
-        if instance_id not in group.members:
-            raise AwsError(
-                "ValidationError", f"The instance {instance_id} is not part of Auto Scaling group {group.name}."
-            )
-        group.members[instance_id].protected = bool(call.params.get("ProtectedFromScaleIn"))
+    for member in members_of(group, call.params.get("InstanceIds") or []):
+        member.protected = bool(call.params.get("ProtectedFromScaleIn"))
     return EmptyResult()
 
 
@@ -299,6 +285,8 @@ def detach_target_groups(call: Call) -> EmptyResult:
         if record is not None:
             for instance_id in group.members:
                 elbv2.deregister(record, instance_id, call.plane.clock())
+        for member in group.members.values():
+            member.offered.discard(arn)
     return EmptyResult()
 
 
@@ -368,106 +356,6 @@ def disable_metrics(call: Call) -> EmptyResult:
     return EmptyResult()
 
 
-@SERVICE.action("SuspendProcesses")
-def suspend_processes(call: Call) -> EmptyResult:
-    """Suspend processes."""
-    group = find_group(call.plane, call.params.get("AutoScalingGroupName"))
-    group.suspended |= set(_processes(call))
-    return EmptyResult()
-
-
-@SERVICE.action("ResumeProcesses")
-def resume_processes(call: Call) -> EmptyResult:
-    """Resume processes."""
-    group = find_group(call.plane, call.params.get("AutoScalingGroupName"))
-    group.suspended -= set(_processes(call))
-    return EmptyResult()
-
-
-@SERVICE.action("PutScalingPolicy")
-def put_scaling_policy(call: Call) -> ActionResult:
-    """Record a target tracking policy with its alarms, which wait for metrics (`INSUFFICIENT_DATA`)."""
-    params, plane = call.params, call.plane
-    group = find_group(plane, params.get("AutoScalingGroupName"))
-    if params.get("PolicyType") != "TargetTrackingScaling":
-        raise unsupported(f"{params.get('PolicyType') or 'SimpleScaling'} policies (PolicyType)")
-    configuration = dict(params.get("TargetTrackingConfiguration") or {})
-    metric = str((configuration.get("PredefinedMetricSpecification") or {}).get("PredefinedMetricType") or "")
-    if metric not in _PREDEFINED_METRICS:
-        raise unsupported(f"target tracking of {metric or 'custom metrics'} (TargetTrackingConfiguration)")
-    if configuration.get("TargetValue") is None:
-        raise AwsError("ValidationError", "TargetValue is required")
-    configuration.setdefault("DisableScaleIn", False)
-    name = str(params.get("PolicyName") or "")
-    known = group.policies.get(name)
-    enabled = params.get("Enabled")
-    warmup = params.get("EstimatedInstanceWarmup")
-    policy = Policy(
-        name=name,
-        arn=known.arn
-        if known
-        else f"arn:aws:autoscaling:{plane.settings.region}:{ACCOUNT_ID}:scalingPolicy:{uuid.uuid4()}:"
-        f"autoScalingGroupName/{group.name}:policyName/{name}",
-        group_name=group.name,
-        configuration=configuration,
-        warmup=None if warmup is None else int(warmup),
-        enabled=True if enabled is None else bool(enabled),
-    )
-    if known is not None:
-        cloudwatch.remove_alarms(plane, [alarm["AlarmName"] for alarm in known.alarms])
-    metric_name, namespace = _PREDEFINED_METRICS[metric]
-    policy.alarms = cloudwatch.put_target_tracking_alarms(
-        plane,
-        group_name=group.name,
-        policy_arn=policy.arn,
-        metric_name=metric_name,
-        namespace=namespace,
-        target=float(configuration["TargetValue"]),
-        scale_in=not configuration["DisableScaleIn"],
-    )
-    group.policies[name] = policy
-    return ActionResult({"PolicyARN": policy.arn, "Alarms": policy.alarms})
-
-
-@SERVICE.action("DescribePolicies")
-def describe_policies(call: Call) -> ActionResult:
-    """List policies."""
-    name = call.params.get("AutoScalingGroupName")
-    groups = [find_group(call.plane, name)] if name else list(call.plane.groups.values())
-    names, types = call.params.get("PolicyNames") or [], call.params.get("PolicyTypes") or []
-    found = [
-        {
-            "AutoScalingGroupName": policy.group_name,
-            "PolicyName": policy.name,
-            "PolicyARN": policy.arn,
-            "PolicyType": "TargetTrackingScaling",
-            "TargetTrackingConfiguration": policy.configuration,
-            "EstimatedInstanceWarmup": policy.warmup,
-            "Enabled": policy.enabled,
-            "Alarms": policy.alarms,
-        }
-        for group in groups
-        for policy in group.policies.values()
-        if (not names or policy.name in names or policy.arn in names)
-        and (not types or "TargetTrackingScaling" in types)
-    ]
-    page, token = page_of(found, call.params)
-    return ActionResult({"ScalingPolicies": page, "NextToken": token})
-
-
-@SERVICE.action("DeletePolicy")
-def delete_policy(call: Call) -> EmptyResult:
-    """Delete a policy and its alarms."""
-    wanted = call.params.get("PolicyName")
-    for group in call.plane.groups.values():
-        for policy in list(group.policies.values()):
-            if wanted in (policy.name, policy.arn) and call.params.get("AutoScalingGroupName") in (None, group.name):
-                cloudwatch.remove_alarms(call.plane, [alarm["AlarmName"] for alarm in policy.alarms])
-                del group.policies[policy.name]
-                return EmptyResult()
-    raise AwsError("ValidationError", f"No scaling policy found for {wanted}")
-
-
 def find_group(plane: ControlPlane, name: object) -> Group:
     """Return the group with this name.
 
@@ -480,15 +368,44 @@ def find_group(plane: ControlPlane, name: object) -> Group:
     return group
 
 
+def members_of(group: Group, instance_ids: list[str]) -> list[Member]:
+    """Return a group's members with these ids.
+
+    Raises:
+        AwsError: one of them is not a member.
+    """
+    for instance_id in instance_ids:
+        if instance_id not in group.members:
+            raise AwsError(
+                "ValidationError", f"The instance {instance_id} is not part of Auto Scaling group {group.name}."
+            )
+    return [group.members[instance_id] for instance_id in instance_ids]
+
+
 def begin_termination(plane: ControlPlane, group: Group, member: Member, cause: str) -> None:
-    """Take a member out of service: it drains first and is terminated then."""
+    """Take a member out of service: it drains first, waits for its lifecycle hooks and is terminated then.
+
+    Args:
+        plane: the control plane, whose lock is held.
+        group: the group.
+        member: one of its members.
+        cause: for the activity; "At" and the time are put before it unless it begins with them.
+    """
     member.lifecycle, member.changed = "Terminating", plane.clock()
-    stamp = f"{Activity('', '', '').started:%Y-%m-%dT%H:%M:%SZ}"
-    member.activity = group.log(f"Terminating EC2 instance: {member.instance_id}", f"At {stamp} {cause}")
+    member.waits.clear()
+    member.activity = group.log(
+        f"Terminating EC2 instance: {member.instance_id}", cause if cause.startswith("At ") else at_this_time(cause)
+    )
+    leave_target_groups(plane, group, member)
+
+
+def leave_target_groups(plane: ControlPlane, group: Group, member: Member) -> None:
+    """Begin to drain a member in all of its group's target groups."""
     for arn in group.target_group_arns:
         record = elbv2.backend(plane).target_groups.get(arn)
         if record is not None:
             elbv2.deregister(record, member.instance_id, plane.clock())
+    member.offered.clear()
 
 
 def describe_activity(activity: Activity) -> dict[str, Any]:
@@ -621,15 +538,6 @@ def _sorted_tags(group: Group) -> list[dict[str, Any]]:
     return [group.tags[key] for key in sorted(group.tags)]
 
 
-def _note_capacity(group: Group, before: int) -> None:
-    activity = group.log(
-        f"Setting desired capacity from {before} to {group.desired}",
-        "a user request explicitly set group desired capacity changing the desired capacity "
-        f"from {before} to {group.desired}.",
-    )
-    activity.end()
-
-
 def _find_member(plane: ControlPlane, instance_id: object) -> tuple[Group, Member]:
     for group in plane.groups.values():
         if str(instance_id) in group.members:
@@ -637,14 +545,6 @@ def _find_member(plane: ControlPlane, instance_id: object) -> tuple[Group, Membe
     raise AwsError(
         "ValidationError", f"Instance Id not found - No managed instance found for instance ID: {instance_id}"
     )
-
-
-def _processes(call: Call) -> tuple[str, ...]:
-    given = tuple(call.params.get("ScalingProcesses") or PROCESSES)
-    for name in given:
-        if name not in PROCESSES:
-            raise AwsError("ValidationError", f"{name} is not one of the processes {', '.join(PROCESSES)}")
-    return given
 
 
 def _check_metrics(names: Iterable[str]) -> None:

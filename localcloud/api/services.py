@@ -7,17 +7,31 @@ from moto.iam.responses import IamResponse
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 
-from localcloud.api import cloudwatch, ec2, elbv2, instance_refresh
+from localcloud.api import (
+    ec2,
+    elbv2,
+    instance_refresh,
+    lifecycle_hooks,
+    metric_queries,
+    scaling_policies,
+    scaling_processes,
+    standby,
+)
 from localcloud.api.registry import Service
+
+# Each of these adds its actions to the one service.
+(_AUTOSCALING,) = {
+    part.SERVICE for part in (instance_refresh, lifecycle_hooks, scaling_policies, scaling_processes, standby)
+}
 
 SERVICES: dict[str, Service] = {
     "ec2": ec2.SERVICE,
-    "autoscaling": instance_refresh.SERVICE,
+    "autoscaling": _AUTOSCALING,
     "elasticloadbalancing": elbv2.SERVICE,
     "iam": Service("iam", IamResponse),
     "sts": Service("sts", TokenResponse),
     "ssm": Service("ssm", SimpleSystemManagerResponse),
-    "monitoring": cloudwatch.SERVICE,
+    "monitoring": metric_queries.SERVICE,
 }
 """By the name that requests are signed for."""
 

@@ -17,11 +17,14 @@ from localcloud.api import ControlPlane, NoMachine, StandInImage
 from localcloud.api.machine import AT_ONCE
 from localcloud.groups import Groups
 from localcloud.model import HealthState, TargetHealth
+from localcloud.monitoring import Monitor
 from localcloud.settings import CloudSettings
 from localcloud.state import State
 
 REGION = "ap-northeast-2"
 BASE_IMAGE = StandInImage.ami_id
+EPOCH = 1_800_000_000.0 - 1000.0
+"""When the test's clock says zero, in seconds since 1970; its 1000 is the beginning of a minute."""
 
 
 class ApiCloud:
@@ -37,14 +40,18 @@ class ApiCloud:
             CloudSettings(name="api", cidr="10.213.0.0/16"), StandInImage(), self.machine, host="127.0.0.1", port=port
         )
         self.plane.clock = lambda: self.now
+        self.plane.time = lambda: EPOCH + self.now
         self.plane.start()
         self.state = State(self.plane)
         self.groups = Groups(self.plane, self.state, self.machine.target_health)
+        self.cpu: dict[str, float] = {}
+        self.monitor = Monitor(self.plane, lambda instance_id: self.cpu.setdefault(instance_id, 0.0))
         self.ec2 = self.client("ec2")
         self.elb = self.client("elbv2")
         self.asg = self.client("autoscaling")
         self.iam = self.client("iam")
         self.ssm = self.client("ssm")
+        self.watch = self.client("cloudwatch")
 
     def client(self, service: str, **options: str) -> Any:  # noqa: ANN401 - boto3's clients have one type per service
         """Return a client for the API; `options` replace the administrator's keys or the region."""
@@ -63,6 +70,16 @@ class ApiCloud:
             self.groups.step()
             self.follow()
             self.now += seconds
+
+    def minutes(self, times: int, percent: float = 0.0, **by_id: float) -> None:
+        """Let minutes pass in which every instance uses so much of its one CPU."""
+        for _ in range(times):
+            self.monitor.step()
+            for instance in self.state.instances():
+                self.cpu[instance] = self.cpu.get(instance, 0.0) + 60 * by_id.get(instance, percent) / 100
+            self.now += 60
+            self.monitor.step()
+            self.step(3, seconds=0)
 
     def subnet(self, zone: str = "a") -> str:
         """Return the default subnet of a zone."""

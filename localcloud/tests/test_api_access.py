@@ -161,7 +161,7 @@ def test_other_regions_are_refused(cloud: ApiCloud, service: str) -> None:
         ("ec2", "allocate_address", {}),
         ("ec2", "request_spot_instances", {}),
         ("ec2", "describe_ipams", {}),
-        ("autoscaling", "enter_standby", {"AutoScalingGroupName": "x", "ShouldDecrementDesiredCapacity": True}),
+        ("autoscaling", "execute_policy", {"AutoScalingGroupName": "x", "PolicyName": "y"}),
         ("autoscaling", "describe_warm_pool", {"AutoScalingGroupName": "x"}),
         ("autoscaling", "put_warm_pool", {"AutoScalingGroupName": "x"}),
         ("elbv2", "set_subnets", {"LoadBalancerArn": "x", "Subnets": ["y"]}),

@@ -50,6 +50,11 @@ def test_a_port_on_loopback_only_is_no_clash(roots: Path) -> None:
         preflight.check_network(CloudSettings(api_port=taken.getsockname()[1]))
 
 
+def test_a_metric_period_of_nothing_is_refused() -> None:
+    with pytest.raises(settings.SettingsError, match="--metric-period 0"):
+        CloudSettings(metric_period=0)
+
+
 def test_equal_ports_are_refused(roots: Path) -> None:
     with pytest.raises(preflight.PreflightError, match="must differ"):
         preflight.check_network(CloudSettings(api_port=8088))

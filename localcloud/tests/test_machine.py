@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -177,6 +178,21 @@ def test_the_instance_is_what_the_api_says(cloud: Cloud, first: DesiredInstance)
     )
     assert actual.started_at is not None
     assert "cloud-init" in cloud.hosts.console(first.instance_id)
+
+
+def test_the_cpu_time_of_an_instance_is_known(cloud: Cloud, first: DesiredInstance) -> None:
+    """One busy process: what the instance's containers' group counts grows with what the process itself was given."""
+    cloud.hosts.actual()
+    before = cloud.hosts.cpu_seconds(first.instance_id)
+    told = cloud.read(first, "bash -c 'time timeout 3 sh -c \"while :; do :; done\"' 2>&1 | grep -E 'user|sys'")
+    after = cloud.hosts.cpu_seconds(first.instance_id)
+    assert before is not None
+    assert after is not None
+    used = sum(float(minutes) * 60 + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", told))
+    print(f"    CPU: {after - before:.2f} s seen from outside, {used:.2f} s by the process")
+    assert used > 0.5
+    assert used <= after - before < used + 1.5
+    assert cloud.hosts.cpu_seconds("i-00000000000000000") is None
 
 
 def test_the_hosts_disks_are_not_there(cloud: Cloud, first: DesiredInstance) -> None:

@@ -181,13 +181,19 @@ class FakeHostsFile:
         self.names = names
 
 
+class FakeMonitor:
+    def step(self) -> None:
+        pass
+
+
 class World:
     def __init__(self) -> None:
         self.state = FakeState()
         self.machine = FakeMachine()
         self.balancer = FakeBalancer()
         self.names = FakeHostsFile()
-        parts = Parts(self.state, self.state, self.machine, self.machine, self.machine, self.balancer, self.names)
+        machine = self.machine
+        parts = Parts(self.state, self.state, machine, machine, machine, self.balancer, self.names, FakeMonitor())
         self.loop = Reconciler(threading.RLock(), parts)
 
     def settle(self) -> None:

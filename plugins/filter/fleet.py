@@ -107,7 +107,11 @@ def prune_plan(fleet: dict[str, Any], kept: int | str) -> dict[str, Any]:
         if one["id"] not in in_use and not one["instances"] and one["id"] not in newest and one["state"] != "pending"
     ]
     gone = {one["id"] for one in going}
-    versions = [one["number"] for one in fleet["versions"] if one["image_id"] in gone]
+    # An image may be gone already, when a prune was interrupted or somebody removed it by hand.
+    there = {one["id"] for one in images} - gone
+    versions = [
+        one["number"] for one in fleet["versions"] if one["image_id"] not in there and one["number"] not in needed
+    ]
     staying = [number for number in sorted(by_number) if number not in versions]
     group = fleet["group"]["version"]
     default = int(group) if group.isdigit() and int(group) in staying else max(staying, default=0)
@@ -201,6 +205,17 @@ def history_lines(history: list[dict[str, Any]], most: int = 100) -> list[str]:
     return lines or ["  nothing was changed yet"]
 
 
+def resource_lines(resources: dict[str, list[str]]) -> list[str]:
+    """Tell what a project has in the account, a line for each kind.
+
+    Args:
+        resources: what `project_resources_info` returns.
+    """
+    kinds = {kind: sorted(found) for kind, found in resources.items() if found}
+    lines = [f"  {len(found)} {kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in kinds.items()]
+    return lines or ["  nothing: it is gone already"]
+
+
 def chosen_hosts(hosts: list[dict[str, Any]], wanted: str) -> list[str]:
     """Choose instances.
 
@@ -239,5 +254,6 @@ class FilterModule:
             "history_lines": history_lines,
             "host_told": host_told,
             "prune_plan": prune_plan,
+            "resource_lines": resource_lines,
             "rollback_plan": rollback_plan,
         }

@@ -15,6 +15,7 @@ from plugins.filter.fleet import (
     history_lines,
     host_told,
     prune_plan,
+    resource_lines,
     rollback_plan,
 )
 
@@ -241,3 +242,8 @@ def test_choosing_instances() -> None:
     assert chosen_hosts(hosts, "all") == ["i-1", "i-2", "i-3"]
     assert chosen_hosts(hosts, "nobody") == []
     assert host_told(hosts[2]) == "DB-Server (db_server, i-3)"
+
+
+def test_resources_are_told_by_kind() -> None:
+    assert resource_lines({"launch_templates": ["lt-2", "lt-1"], "volumes": []}) == ["  2 launch templates: lt-1, lt-2"]
+    assert "gone already" in resource_lines({"volumes": []})[0]

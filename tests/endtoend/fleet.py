@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class Fleet:
             assert old in text, f"{path} has no {old!r}"
             file.write_text(text.replace(old, new, 1) if old else new, encoding="utf-8")
         return copy
+
+    def other_words(self) -> tuple[str, str, str]:
+        """A harmless change for a variant, another one each time, so that an image must be baked."""
+        return "memo/templates/memos.html", "What is on your mind?", f"What is new since {time.time():.0f}?"
 
     def play(self, playbook: str, *arguments: str, settings: dict[str, object] | None = None) -> Run:
         """Run a playbook of the project with extra variables."""
@@ -94,6 +99,13 @@ class Fleet:
             return len(members) == wanted and self.healthy() == members == self.stack.in_service()
 
         until(there, f"{wanted} instances that serve, and no other", timeout=180)
+
+    def detection_seconds(self) -> int:
+        """After how long the load balancer knows at the latest that a target is dead, as its health check is set."""
+        (group,) = self.stack.elbv2.describe_target_groups()["TargetGroups"]
+        return group["UnhealthyThresholdCount"] * (
+            group["HealthCheckIntervalSeconds"] + group["HealthCheckTimeoutSeconds"]
+        )
 
     def pull_the_plug(self, instance_id: str) -> None:
         """Kill an instance from outside, without a word to its system or to the API."""

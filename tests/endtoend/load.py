@@ -77,7 +77,8 @@ class Load:
 
     def __init__(self, people: list[Person], rate: float) -> None:
         self._workers = [
-            Worker(person, f"load-{number}", random.Random(_SEED + number))  # noqa: S311 - no secret, and the same each time
+            # The same people may have been under load before: this load's texts are its own.
+            Worker(person, f"load-{time.time_ns()}-{number}", random.Random(_SEED + number))  # noqa: S311 - no secret, and the same each time
             for number, person in enumerate(people)
         ]
         self._pause = len(people) / rate
