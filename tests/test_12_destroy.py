@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from endtoend import machine
@@ -53,7 +54,7 @@ def test_destroy_proves_that_nothing_is_left(fleet: Fleet, service: Stack) -> No
     )
 
 
-def test_destroy_again_finds_nothing(fleet: Fleet) -> None:
-    run = fleet.play("destroy", settings={"confirm": NAME})
+def test_destroy_again_finds_nothing(cloud: Stack, tmp_path: Path) -> None:
+    run = Fleet(cloud, tmp_path).play("destroy", settings={"confirm": NAME})
     assert run.status == 0, run.tail
     assert "; 0 left." in run.words
