@@ -55,8 +55,8 @@ def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
     print(load.report())
     print(f"{acknowledged} memos acknowledged, each there exactly once")
     assert load.failed(*CHANGES) == []
-    # As AWS documents it, the load balancer does not ask again elsewhere: what it sends to a dead host until it has
-    # noticed gets 502. Only that may fail, so nothing later.
+    # The load balancer does not ask again elsewhere (docs/decisions.md): what it sends to a dead host until it has
+    # noticed is lost, and nothing later.
     lost = load.failed("kill")
     noticed = max((answer.at - killed for answer in lost), default=0.0)
     print(f"{len(lost)} requests were lost with the instance, the last one {noticed:.1f} s after its death")
