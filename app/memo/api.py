@@ -1,4 +1,4 @@
-"""The JSON API of the memos: `PREFIX/memo`. `openapi.json` beside this file describes it."""
+"""The JSON API of the memos: `PREFIX/memo`. `openapi.yaml` beside this file describes it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, redirect, request, url_for
+from flask_babel import gettext
 
 from memo.errors import Problem, prefers_json
 from memo.identity import BearerRefused, end_session, token_user_id
@@ -24,6 +25,7 @@ from memo.memos import (
     UnknownUser,
 )
 from memo.models import IDEMPOTENCY_KEY_LENGTH
+from memo.search import MOST_CHARACTERS, InvalidQuery
 from memo.serialization import json_response
 from memo.services import services
 
@@ -37,21 +39,28 @@ _PATCH_TYPES = ("application/json", "application/merge-patch+json")
 
 @blueprint.get("/memo")
 def list_memos() -> Response:
-    """The caller's memos, newest first; `next` is the `cursor` of the following part, null at the end."""
+    """The caller's memos, newest first; `next` is the `cursor` of the following part, null at the end.
+
+    With `q` only those in which every word of it is found.
+    """
     user_id = caller()
     if user_id is None:
         return logged_out()
     service = services()
-    page = service.memos.page(
-        user_id,
-        limit=_number("limit", PAGE_SIZE, MAX_PAGE_SIZE) or PAGE_SIZE,
-        before=_number("cursor", None, MAX_ID),
-        pinned=_flag("pinned"),
-    )
+    limit = _number("limit", PAGE_SIZE, MAX_PAGE_SIZE) or PAGE_SIZE
+    before, pinned, query = _number("cursor", None, MAX_ID), _flag("pinned"), request.args.get("q")
+    if query is None:
+        page = service.memos.page(user_id, limit=limit, before=before, pinned=pinned)
+    else:
+        try:
+            page = service.memos.search(user_id, query, limit=limit, before=before, pinned=pinned)
+        except InvalidQuery as error:
+            raise query_problem(error) from None
     if not page.memos and not service.users.find(user_id)[0]:
         return gone()
     following = None if page.next is None else str(page.next)
-    return _cacheable(json_response({"memos": page.memos, "next": following}))
+    found = {} if query is None else {"complete": page.complete}
+    return _cacheable(json_response({"memos": page.memos, "next": following, **found}))
 
 
 @blueprint.post("/memo")
@@ -118,6 +127,19 @@ def change_memo(memo_id: str) -> Response:
     return response
 
 
+@blueprint.post("/memo/<memo_id>/restore")
+def restore_memo(memo_id: str) -> Response:
+    """Bring back a memo that the caller deleted, as it was."""
+    user_id = caller()
+    if user_id is None:
+        return logged_out()
+    number = parse_id(memo_id)
+    memo = None if number is None else services().memos.restore(user_id, number)
+    if memo is None:
+        raise Problem(404, "You have deleted no such memo, or too long ago.")
+    return json_response(memo)
+
+
 @blueprint.delete("/memo/<memo_id>")
 def delete_memo(memo_id: str) -> Response:
     """Delete one of the caller's memos. If-Match is honoured."""
@@ -166,9 +188,20 @@ def text_problem(error: InvalidText) -> Problem:
     """The answer to a text that is no memo."""
     limit = services().settings.memo_max_characters
     if error.reason == "too-long":
-        return Problem(413, f"A memo has at most {limit} characters.", max_characters=limit)
-    detail = "A memo needs some text." if error.reason == "blank" else "The text is not valid Unicode."
-    return Problem(400, f"{detail} At most {limit} characters.", max_characters=limit)
+        return Problem(413, gettext("A memo has at most %(limit)s characters.", limit=limit), max_characters=limit)
+    if error.reason == "blank":
+        detail = gettext("A memo needs some text. At most %(limit)s characters.", limit=limit)
+    else:
+        detail = gettext("The text is not valid Unicode. At most %(limit)s characters.", limit=limit)
+    return Problem(400, detail, max_characters=limit)
+
+
+def query_problem(error: InvalidQuery) -> Problem:
+    """The answer to a search that cannot be made."""
+    if error.reason == "too-long":
+        detail = gettext("Search for at most %(most)s characters.", most=MOST_CHARACTERS)
+        return Problem(400, detail, max_characters=MOST_CHARACTERS)
+    return Problem(400, gettext("Search for at least two letters or digits, or one Korean syllable."))
 
 
 def parse_id(value: str) -> int | None:

@@ -11,11 +11,28 @@ from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
-from memo import api, api_document, api_tokens, cli, database, errors, health, logs, pages, security
+from memo import (
+    account,
+    api,
+    api_document,
+    api_tokens,
+    cli,
+    database,
+    errors,
+    forms,
+    health,
+    logs,
+    pages,
+    preferences,
+    presentation,
+    security,
+)
+from memo.accounts import AccountStore
 from memo.config import Settings
 from memo.memos import MemoStore
 from memo.models import db
 from memo.naver import NaverLogin
+from memo.portability import Importer
 from memo.serialization import OrjsonProvider
 from memo.services import Services
 from memo.sessions import LoginStore, SessionStore, connect
@@ -62,14 +79,18 @@ def build(settings: Settings | None = None) -> Flask:
         ),
         logins=LoginStore(redis, settings.secret_key),
         tokens=TokenStore(db.session),
+        accounts=AccountStore(db.session),
+        importer=Importer(db.session),
         naver=NaverLogin(settings),
     ).attach(app)
 
     logs.init_app(app)
     security.init_app(app)
     errors.init_app(app)
-    for blueprint in (pages.blueprint, api.blueprint, api_tokens.blueprint, api_document.blueprint, health.blueprint):
-        app.register_blueprint(blueprint, url_prefix=settings.url_prefix or None)
+    preferences.init_app(app)
+    presentation.init_app(app)
+    for part in (pages, forms, account, api, api_tokens, api_document, health):
+        app.register_blueprint(part.blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
     for command in (cli.check, cli.compatible, cli.migrate, cli.rehearse):

@@ -9,11 +9,13 @@ import logging
 from typing import Any
 
 from flask import Flask, Response, current_app, render_template, request, url_for
+from flask_babel import gettext
 from redis.exceptions import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from memo.breaker import DependencyDown
+from memo.notices import N_
 from memo.serialization import json_response
 from memo.services import services
 
@@ -29,10 +31,20 @@ _DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 
 _WORDS = {
     "mysql": (
-        "The memos cannot be reached",
-        "The database does not answer. Stored memos are safe; try again in a moment.",
+        N_("The memos cannot be reached"),
+        N_("The database does not answer. Stored memos are safe; try again in a moment."),
     ),
-    "redis": ("Log-ins cannot be checked", "The session store does not answer. Try again in a moment."),
+    "redis": (N_("Log-ins cannot be checked"), N_("The session store does not answer. Try again in a moment.")),
+}
+
+# Werkzeug's own words are English, and meant for programs.
+_PAGES = {
+    400: (N_("That request cannot be read"), N_("Go back, and try it again from the page.")),
+    403: (N_("That is not allowed"), N_("This request came from another site.")),
+    404: (N_("There is no such page"), N_("The address may be mistyped, or what was here is gone.")),
+    405: (N_("That is not how this page is used"), N_("Open it from the memos instead.")),
+    413: (N_("That is too long"), ""),
+    500: (N_("Something went wrong here"), N_("It has been noted. Try again in a moment.")),
 }
 
 
@@ -79,9 +91,10 @@ def _http(error: HTTPException) -> Response:
         members, headers = dict(error.members), error.headers
     elif isinstance(error, RequestEntityTooLarge):
         limit = services().settings.memo_max_characters
-        members, detail = {"max_characters": limit}, f"A memo has at most {limit} characters."
+        members = {"max_characters": limit}
+        detail = gettext("A memo has at most %(limit)s characters.", limit=limit)
     elif isinstance(error, InternalServerError):
-        detail = "Something went wrong here. It has been noted."
+        detail = gettext("Something went wrong here. It has been noted.")
     allow = dict(error.get_headers()).get("Allow")
     if allow:
         headers = {**headers, "Allow": allow}
@@ -104,7 +117,7 @@ def _still_down(error: DependencyDown) -> Response:
 
 def _unavailable(dependency: str, error: str, number: int | None) -> Response:
     _log.error("dependency down", extra={"dependency": dependency, "error": error, "number": number})
-    title, detail = _WORDS[dependency]
+    title, detail = (gettext(words) for words in _WORDS[dependency])
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return respond(503, title, detail, headers, {"dependency": dependency})
 
@@ -116,9 +129,11 @@ def respond(status: int, title: str, detail: str, headers: dict[str, str], membe
         response = json_response(body)
         response.mimetype = PROBLEM
     else:
-        response = Response(
-            render_template("error.html", status=status, title=title, detail=detail), mimetype="text/html"
-        )
+        words = _PAGES.get(status)
+        if words is not None:
+            title, detail = gettext(words[0]), gettext(words[1]) if words[1] else detail
+        html = render_template("error.html", status=status, title=title, detail=detail)
+        response = Response(html, mimetype="text/html")
     response.status_code = status
     response.headers.update(headers)
     response.headers.add("Vary", "Accept")

@@ -43,7 +43,7 @@ def begin_session(response: Response, user_id: str) -> None:
     """Log the browser in with a new key; the key it had is worth nothing afterwards."""
     service = services()
     service.sessions.end(_session_token())
-    token = service.sessions.create(user_id)
+    token = service.sessions.create(user_id, request.user_agent.string)
     _set_cookie(response, service.settings.cookie_name, token, service.settings.session_absolute_seconds)
     response.delete_cookie(LOGIN_COOKIE, path=cookie_path())
 
@@ -53,6 +53,11 @@ def end_session(response: Response) -> None:
     services().sessions.end(_session_token())
     g.user_id = None
     forget_cookie(response)
+
+
+def session_name() -> str:
+    """What the session of this request is called in the list of the user's sessions."""
+    return services().sessions.name(_session_token())
 
 
 def forget_cookie(response: Response) -> None:

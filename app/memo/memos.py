@@ -15,7 +15,9 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import scoped_session
 
-from memo.models import IdempotencyKey, Memo
+from memo import grams
+from memo.models import DeletedMemo, IdempotencyKey, Memo
+from memo.search import SearchIndex
 
 MAX_ID = 2**63 - 1
 PAGE_SIZE = 100
@@ -23,6 +25,14 @@ MAX_PAGE_SIZE = 500
 
 KEY_LIFETIME = timedelta(days=1)
 """How long a request can be repeated under its idempotency key."""
+
+DELETED_LIFETIME = timedelta(days=30)
+"""How long a deletion can be undone."""
+
+_PURGED_AT_ONCE = 100
+_LEAST_READ = 50
+_INDEXED_AT_ONCE = 200
+_INDEXING_SECONDS = 0.5
 
 _MYSQL_DUPLICATE = 1062
 _MYSQL_NO_REFERENCED_ROW = 1452
@@ -66,14 +76,43 @@ class StoredMemo:
 
 
 _COLUMNS = (Memo.id, Memo.text, Memo.pinned, Memo.created_at, Memo.updated_at)
+_KEPT = (DeletedMemo.id, DeletedMemo.text, DeletedMemo.pinned, DeletedMemo.created_at, DeletedMemo.updated_at)
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of the list, newest first; `next` is where the following part begins, None at the end."""
+    """A part of the list, newest first; `next` is where the following part begins, None at the end.
+
+    `complete` is false when a search could not see every memo yet, because some are not indexed.
+    """
 
     memos: Sequence[StoredMemo]
     next: int | None
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the list that begins with the pinned memos: in which half, and below which id."""
+
+    pinned: bool = True
+    before: int | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A part of that list; `next` is where the following part begins, None at the end."""
+
+    memos: Sequence[StoredMemo]
+    next: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A memo that can be brought back, and when it was deleted."""
+
+    memo: StoredMemo
+    deleted_at: datetime
 
 
 class MemoStore:
@@ -86,6 +125,7 @@ class MemoStore:
 
     def __init__(self, session: scoped_session[Session], max_characters: int) -> None:
         self._session = session
+        self._index = SearchIndex(session)
         self.max_characters = max_characters
 
     def check(self, text: str) -> None:
@@ -116,7 +156,9 @@ class MemoStore:
                 neither repeats nor skips when memos are added meanwhile.
             pinned: only those that are pinned, or that are not; None for all.
         """
-        query = select(*_COLUMNS).where(Memo.user_id == user_id)
+        # Named, because MySQL would otherwise sometimes walk the table of all users from its end.
+        index = "ix_memos_user_id" if pinned is None else "ix_memos_user_id_pinned"
+        query = select(*_COLUMNS).with_hint(Memo, f"FORCE INDEX ({index})", "mysql").where(Memo.user_id == user_id)
         if pinned is not None:
             query = query.where(Memo.pinned == pinned)
         if before is not None:
@@ -124,6 +166,67 @@ class MemoStore:
         rows = self._session.execute(query.order_by(Memo.id.desc()).limit(limit + 1)).all()
         memos = [StoredMemo(*row) for row in rows[:limit]]
         return Page(memos, memos[-1].id if len(rows) > limit else None)
+
+    def overview(self, user_id: str, *, limit: int, after: Position) -> Overview:
+        """The pinned memos of one user, newest first, then the others.
+
+        Args:
+            user_id: whose.
+            limit: at most so many.
+            after: where to begin: `Position()`, or the `next` of the part before.
+        """
+        memos: list[StoredMemo] = []
+        if after.pinned:
+            pinned = self.page(user_id, limit=limit, before=after.before, pinned=True)
+            if pinned.next is not None:
+                return Overview(pinned.memos, Position(True, pinned.next))
+            memos.extend(pinned.memos)
+        if len(memos) == limit:
+            return Overview(memos, Position(False, None))
+        before = None if after.pinned else after.before
+        rest = self.page(user_id, limit=limit - len(memos), before=before, pinned=False)
+        return Overview([*memos, *rest.memos], None if rest.next is None else Position(False, rest.next))
+
+    def search(
+        self,
+        user_id: str,
+        query: str,
+        *,
+        limit: int = PAGE_SIZE,
+        before: int | None = None,
+        pinned: bool | None = None,
+    ) -> Page:
+        """The newest memos of one user in which every word of a query is found, whatever its case.
+
+        Args:
+            user_id: whose.
+            query: words, or parts of words.
+            limit: at most so many.
+            before: only memos with a smaller id: the cursor.
+            pinned: only those that are pinned, or that are not; None for all.
+
+        Returns:
+            A page that may hold fewer than `limit`, even none, and still have a `next`: what one search reads is bounded.
+
+        Raises:
+            memo.search.InvalidQuery: nothing was looked up.
+        """
+        complete = self._index.catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=_INDEXING_SECONDS)
+        found: list[StoredMemo] = []
+        below: int | None = None
+        for ids, below in self._index.candidates(user_id, query, before):
+            step = max(limit, _LEAST_READ)
+            for start in range(0, len(ids), step):
+                rows = select(*_COLUMNS).where(Memo.id.in_(ids[start : start + step]), Memo.user_id == user_id)
+                memos = [StoredMemo(*row) for row in self._session.execute(rows.order_by(Memo.id.desc()))]
+                found += [
+                    memo
+                    for memo in memos
+                    if (pinned is None or memo.pinned == pinned) and grams.matches(memo.text, query)
+                ]
+                if len(found) > limit:
+                    return Page(found[:limit], found[limit - 1].id, complete)
+        return Page(found, below, complete)
 
     def find(self, user_id: str, memo_id: int) -> StoredMemo | None:
         """One of the user's memos; None when there is no such memo, or it is somebody else's."""
@@ -149,7 +252,9 @@ class MemoStore:
         """
         self.check(text)
         now = datetime.now(UTC)
-        statement = insert(Memo).values(user_id=user_id, text=text, pinned=False, created_at=now, updated_at=now)
+        statement = insert(Memo).values(
+            user_id=user_id, text=text, pinned=False, created_at=now, updated_at=now, indexed_at=now
+        )
         digest = hashlib.sha256(text.encode()).hexdigest()
         try:
             # The key comes last: if it is taken, the memo goes with the transaction.
@@ -165,6 +270,7 @@ class MemoStore:
                         user_id=user_id, key=key, request_hash=digest, memo_id=memo_id, created_at=now
                     )
                 )
+            self._index.add(user_id, [(memo_id, text)])
             self._session.commit()
         except IntegrityError as error:
             self._session.rollback()
@@ -228,11 +334,14 @@ class MemoStore:
                 .where(Memo.id == memo_id)
                 .values(text=after.text, pinned=after.pinned, updated_at=after.updated_at)
             )
+        if after.text != before.text:
+            self._index.replace(user_id, memo_id, before.text, after.text)
+            self._session.execute(update(Memo).where(Memo.id == memo_id).values(indexed_at=after.updated_at))
         self._session.commit()
         return after
 
     def delete(self, user_id: str, memo_id: int, *, unless: Callable[[StoredMemo], bool] | None = None) -> bool:
-        """Delete one of the user's memos.
+        """Delete one of the user's memos; it can be brought back for DELETED_LIFETIME.
 
         Args:
             user_id: whose.
@@ -245,11 +354,77 @@ class MemoStore:
         Raises:
             Changed: `unless` stopped it.
         """
-        if unless is not None and self._locked(user_id, memo_id, unless) is None:
+        memo = self._locked(user_id, memo_id, unless)
+        if memo is None:
             return False
-        result = self._session.execute(delete(Memo).where(Memo.id == memo_id, Memo.user_id == user_id))
+        now = datetime.now(UTC)
+        self._session.execute(
+            insert(DeletedMemo).values(
+                id=memo.id,
+                user_id=user_id,
+                text=memo.text,
+                pinned=memo.pinned,
+                created_at=memo.created_at,
+                updated_at=memo.updated_at,
+                deleted_at=now,
+            )
+        )
+        self._session.execute(delete(Memo).where(Memo.id == memo_id))
+        self._index.remove(user_id, [(memo_id, memo.text)])
         self._session.commit()
-        return cast(CursorResult[Any], result).rowcount == 1
+        self._purge(now)
+        return True
+
+    def restore(self, user_id: str, memo_id: int) -> StoredMemo | None:
+        """Bring a deleted memo back: the same id, text, pin and times. Once more does no harm.
+
+        Returns:
+            The memo, or None when the user has deleted no such memo, or too long ago.
+        """
+        query = select(*_KEPT).where(DeletedMemo.id == memo_id, DeletedMemo.user_id == user_id).with_for_update()
+        row = self._session.execute(query).one_or_none()
+        if row is None:
+            self._session.rollback()
+            return self.find(user_id, memo_id)
+        memo = StoredMemo(*row)
+        self._session.execute(
+            insert(Memo).values(
+                id=memo.id,
+                user_id=user_id,
+                text=memo.text,
+                pinned=memo.pinned,
+                created_at=memo.created_at,
+                updated_at=memo.updated_at,
+                indexed_at=memo.updated_at,
+            )
+        )
+        self._session.execute(delete(DeletedMemo).where(DeletedMemo.id == memo_id))
+        self._index.add(user_id, [(memo_id, memo.text)])
+        self._session.commit()
+        return memo
+
+    def deleted(self, user_id: str, *, limit: int = PAGE_SIZE) -> Sequence[Deleted]:
+        """The memos of one user that can be brought back, the last deleted first."""
+        query = (
+            select(*_KEPT, DeletedMemo.deleted_at)
+            .where(DeletedMemo.user_id == user_id, DeletedMemo.deleted_at > datetime.now(UTC) - DELETED_LIFETIME)
+            .order_by(DeletedMemo.deleted_at.desc())
+            .limit(limit)
+        )
+        return [Deleted(StoredMemo(*row[:-1]), row[-1]) for row in self._session.execute(query)]
+
+    def _purge(self, now: datetime) -> None:
+        """Forget some of what was deleted long ago, whose ever: those who never come back leave nothing either."""
+        old = (
+            select(DeletedMemo.id)
+            .where(DeletedMemo.deleted_at < now - DELETED_LIFETIME)
+            .limit(_PURGED_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+        ids = list(self._session.scalars(old))
+        if ids:
+            self._session.execute(delete(DeletedMemo).where(DeletedMemo.id.in_(ids)))
+        self._session.commit()
 
     def _locked(self, user_id: str, memo_id: int, unless: Callable[[StoredMemo], bool] | None) -> StoredMemo | None:
         query = select(*_COLUMNS).where(Memo.id == memo_id, Memo.user_id == user_id).with_for_update()

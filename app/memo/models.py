@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Boolean, DateTime, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import Boolean, Computed, DateTime, ForeignKey, Index, String, Text, TypeDecorator
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
@@ -84,6 +84,8 @@ class Memo(Base):
     __table_args__ = (
         Index("ix_memos_user_id", "user_id"),
         Index("ix_memos_user_id_pinned", "user_id", "pinned"),
+        Index("ix_memos_user_id_unindexed", "user_id", "unindexed"),
+        Index("ix_memos_user_id_created_at", "user_id", "created_at"),
         _TABLE_OPTIONS,
     )
 
@@ -94,6 +96,48 @@ class Memo(Base):
     pinned: Mapped[bool] = mapped_column(Boolean, default=False, server_default=sql_text("0"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    indexed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The `updated_at` of the text that `memo_grams` knows; None before the first time."""
+    # True or null, so that the few memos that wait for the search's index are found without reading the others. It
+    # follows from the times: the version before this one, which knows no index, cannot leave it wrong.
+    unindexed: Mapped[bool | None] = mapped_column(
+        Boolean, Computed("(if((`indexed_at` = `updated_at`),NULL,1))", persisted=False)
+    )
+
+
+class MemoGram(Base):
+    """The search's index: which memos hold a short piece of text; `memo.grams` tells what a gram is.
+
+    Without a foreign key: it would want a second index, as large as the table, and a row too many only costs a look at a
+    memo that is not there.
+    """
+
+    __tablename__ = "memo_grams"
+    __table_args__ = (_TABLE_OPTIONS,)
+
+    gram: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True), primary_key=True, autoincrement=False)
+    memo_id: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True), primary_key=True, autoincrement=False)
+
+
+class DeletedMemo(Base):
+    """A memo that was deleted a short while ago, as it was."""
+
+    __tablename__ = "deleted_memos"
+    __table_args__ = (
+        Index("ix_deleted_memos_user_id_deleted_at", "user_id", "deleted_at"),
+        Index("ix_deleted_memos_deleted_at", "deleted_at"),
+        _TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(mysql.BIGINT(unsigned=True), primary_key=True, autoincrement=False)
+    user_id: Mapped[str] = mapped_column(
+        _USER_ID, ForeignKey("users.id", ondelete="CASCADE", name="fk_deleted_memos_user_id")
+    )
+    text: Mapped[str] = mapped_column(Text)
+    pinned: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class IdempotencyKey(Base):

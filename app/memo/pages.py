@@ -1,12 +1,14 @@
-"""The page, the log-in, and the forms that work without a script."""
+"""The page with the list, the log-in, and what a browser remembers."""
 
 from __future__ import annotations
 
 import logging
+import secrets
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, request, url_for
 
-from memo.api import parse_id, text_problem
+from memo import preferences
+from memo.api import parse_id, query_problem
 from memo.identity import (
     begin_session,
     browser_key,
@@ -15,21 +17,26 @@ from memo.identity import (
     forget_cookie,
     remember_browser,
 )
-from memo.memos import InvalidText, UnknownUser
+from memo.memos import Page, Position
 from memo.naver import ProviderError
 from memo.notices import notice
+from memo.rendering import back, draft_key, html, person
+from memo.search import InvalidQuery
 from memo.services import services
 
 blueprint = Blueprint("pages", __name__)
 
 _PAGE_SIZE = 50
+_PINNED = "pinned-"
+_UNPINNED = "unpinned"
+_RETURN_TO = {"pages.index", "account.show", "forms.deleted"}
 _log = logging.getLogger(__name__)
 
 
 @blueprint.get("/")
 def index() -> Response:
     """The page: memos for a user, the log-in for everybody else."""
-    return _page(notice(request.args.get("notice")))
+    return memos_page(notice(request.args.get("notice")))
 
 
 @blueprint.get("/login")
@@ -50,16 +57,16 @@ def auth() -> Response:
     service = services()
     state, code = request.args.get("state"), request.args.get("code")
     if not service.logins.finish(state, browser_key()):
-        return _back("login-state")
+        return back("login-state", 302)
     if request.args.get("error") or not state or not code:
-        return _back("login-refused")
+        return back("login-refused", 302)
     try:
         profile = service.naver.profile(code, state, _redirect_uri())
     except ProviderError as error:
         _log.warning("log-in failed", extra={"reason": error.reason, "detail": error.detail})
-        return _back(f"login-{error.reason}")
+        return back(f"login-{error.reason}", 302)
     service.users.save(profile.id, profile.name)
-    response = _back(None)
+    response = back(None, 302)
     begin_session(response, profile.id)
     return response
 
@@ -67,76 +74,84 @@ def auth() -> Response:
 @blueprint.post("/logout")
 def logout() -> Response:
     """End the session on the server and in the browser."""
-    response = _back("logged-out", 303)
+    response = back("logged-out")
     end_session(response)
     return response
 
 
-@blueprint.post("/memos")
-def create_memo() -> Response:
-    """The form for a new memo; a text that will not do comes back in the form, with the reason."""
-    user_id = current_user_id()
-    if user_id is None:
-        return _session_over()
-    # Browsers send line ends in forms as CR LF (HTML standard, form submission).
-    text = request.form.get("text", "").replace("\r\n", "\n")
-    try:
-        services().memos.add(user_id, text)
-    except InvalidText as error:
-        problem = text_problem(error)
-        return _page(problem.description, text=text, status=problem.code or 400)
-    except UnknownUser:
-        return _session_over()
-    return _back(None, 303)
+@blueprint.post("/preferences")
+def prefer() -> Response:
+    """Choose a language or colours."""
+    page = request.form.get("page")
+    response = back(None, to=page if page in _RETURN_TO else "pages.index")
+    preferences.remember(response, language=request.form.get("language"), theme=request.form.get("theme"))
+    return response
 
 
-@blueprint.post("/memos/<memo_id>/delete")
-def delete_memo(memo_id: str) -> Response:
-    """The form beside each memo."""
-    user_id = current_user_id()
-    if user_id is None:
-        return _session_over()
-    number = parse_id(memo_id)
-    deleted = number is not None and services().memos.delete(user_id, number)
-    return _back(None if deleted else "no-such-memo", 303)
+def memos_page(message: str | None, *, text: str = "", status: int = 200) -> Response:
+    """The list with the form for a new memo, or the log-in.
 
-
-def _page(message: str | None, *, text: str = "", status: int = 200) -> Response:
-    service = services()
-    user_id = current_user_id()
-    known, name = service.users.find(user_id) if user_id is not None else (False, None)
-    if user_id is None or not known:
-        response = current_app.make_response(render_template("login.html", message=message))
-        if user_id is None:
+    Args:
+        message: what to say above it.
+        text: what stands in the form.
+        status: the HTTP status.
+    """
+    somebody = person()
+    if somebody is None:
+        response = html("login.html", message=message)
+        if current_user_id() is None:
             forget_cookie(response)
         else:
-            end_session(response)
+            end_session(response)  # the session outlived its user's row
         return response
-    before = parse_id(request.args.get("cursor", ""))
-    page = service.memos.page(user_id, limit=_PAGE_SIZE, before=before)
-    html = render_template(
+    user_id, name = somebody
+    service = services()
+    query = request.args.get("q", "").strip()
+    cursor = request.args.get("cursor", "")
+    complete = True
+    if query:
+        try:
+            found = service.memos.search(user_id, query, limit=_PAGE_SIZE, before=parse_id(cursor))
+        except InvalidQuery as error:
+            problem = query_problem(error)
+            message, status, found = problem.description, problem.code or 400, Page([], None)
+        memos, following, complete = found.memos, str(found.next or ""), found.complete
+    else:
+        part = service.memos.overview(user_id, limit=_PAGE_SIZE, after=_position(cursor))
+        memos, following = part.memos, _cursor(part.next)
+    return html(
         "memos.html",
+        status,
         message=message,
+        undo=parse_id(request.args.get("undo", "")),
         name=name,
-        page=page,
-        first=before is None,
+        memos=memos,
+        query=query,
+        complete=complete,
+        older=url_for("pages.index", q=query or None, cursor=following) if following else None,
+        place={"q": query or None, "cursor": cursor or None},
+        first=not cursor,
         text=text,
+        key=secrets.token_urlsafe(),
+        draft=draft_key(user_id),
         max_characters=service.settings.memo_max_characters,
     )
-    response = current_app.make_response(html)
-    response.status_code = status
-    return response
 
 
-def _back(code: str | None, status: int = 302) -> Response:
-    # current_app.make_response gives Flask's response class, which the cookie functions take.
-    return current_app.make_response(redirect(url_for("pages.index", notice=code), status))
+def _position(cursor: str) -> Position:
+    """Where a cursor of ours says that a part begins; the top for any other."""
+    if cursor == _UNPINNED:
+        return Position(False)
+    before = parse_id(cursor.removeprefix(_PINNED))
+    return Position() if before is None else Position(cursor.startswith(_PINNED), before)
 
 
-def _session_over() -> Response:
-    response = _back("session-over", 303)
-    forget_cookie(response)
-    return response
+def _cursor(position: Position | None) -> str:
+    if position is None:
+        return ""
+    if position.before is None:
+        return _UNPINNED
+    return f"{_PINNED if position.pinned else ''}{position.before}"
 
 
 def _redirect_uri() -> str:

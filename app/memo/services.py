@@ -8,9 +8,11 @@ from typing import cast
 from flask import Flask, current_app
 from redis import Redis
 
+from memo.accounts import AccountStore
 from memo.config import Settings
 from memo.memos import MemoStore
 from memo.naver import NaverLogin
+from memo.portability import Importer
 from memo.sessions import LoginStore, SessionStore
 from memo.tokens import TokenStore
 from memo.users import UserStore
@@ -29,6 +31,8 @@ class Services:
     sessions: SessionStore
     logins: LoginStore
     tokens: TokenStore
+    accounts: AccountStore
+    importer: Importer
     naver: NaverLogin
 
     def attach(self, app: Flask) -> None:

@@ -10,6 +10,9 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from redis import Redis
@@ -25,22 +28,60 @@ LOGIN_SECONDS = 600
 _TOKEN_BYTES = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CONNECT_SECONDS = 1
+_SESSIONS = "memo:session:"
+_LISTS = "memo:sessions-of:"
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 # One round trip, and no moment between reading and extending. Redis' own clock: the web hosts' may differ.
+# A user's sessions are also listed, so that they can be shown and ended. Every use lists them again: the version before
+# this one made sessions without.
 _TOUCH = """
 local found = redis.call('HMGET', KEYS[1], 'user', 'end')
 if not found[1] or not found[2] then return false end
-local left = tonumber(found[2]) - tonumber(redis.call('TIME')[1])
+local now = tonumber(redis.call('TIME')[1])
+local left = tonumber(found[2]) - now
 if left <= 0 then redis.call('DEL', KEYS[1]) return false end
 redis.call('EXPIRE', KEYS[1], math.min(left, tonumber(ARGV[1])))
+redis.call('HSET', KEYS[1], 'seen', now)
+local list = ARGV[2] .. found[1]
+redis.call('ZADD', list, found[2], KEYS[1])
+redis.call('EXPIRE', list, ARGV[3])
 return found[1]
 """
 _CREATE = """
-local finish = tonumber(redis.call('TIME')[1]) + tonumber(ARGV[3])
-redis.call('HSET', KEYS[1], 'user', ARGV[1], 'end', finish)
+local now = tonumber(redis.call('TIME')[1])
+local finish = now + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'user', ARGV[1], 'end', finish, 'made', now, 'seen', now, 'agent', ARGV[4])
 redis.call('EXPIRE', KEYS[1], math.min(tonumber(ARGV[2]), tonumber(ARGV[3])))
+redis.call('ZADD', KEYS[2], finish, KEYS[1])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
 return 1
 """
+_LIST = """
+local live = {}
+for _, key in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
+  local found = redis.call('HMGET', key, 'user', 'seen', 'agent')
+  if found[1] then table.insert(live, {key, found[2] or '', found[3] or ''}) else redis.call('ZREM', KEYS[1], key) end
+end
+return live
+"""
+_END = """
+local user = redis.call('HGET', KEYS[1], 'user')
+if not user then return 0 end
+if ARGV[2] ~= '' and user ~= ARGV[2] then return 0 end
+redis.call('ZREM', ARGV[1] .. user, KEYS[1])
+return redis.call('DEL', KEYS[1])
+"""
+_AGENT_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session as its owner sees it: `name` tells it from others and is no key to it."""
+
+    name: str
+    seen_at: datetime | None
+    agent: str
 
 
 def connect(settings: Settings) -> Redis:
@@ -98,27 +139,69 @@ class SessionStore:
         self._absolute = absolute_seconds
         self._touch = redis.register_script(_TOUCH)
         self._create = redis.register_script(_CREATE)
+        self._list = redis.register_script(_LIST)
+        self._end = redis.register_script(_END)
 
-    def create(self, user_id: str) -> str:
+    def create(self, user_id: str, agent: str = "") -> str:
         """Start a session.
+
+        Args:
+            user_id: whose.
+            agent: the browser's User-Agent, by which its owner can tell it from others.
 
         Returns:
             The key for the browser.
         """
         token = new_token()
-        self._create(keys=[self._keyed.key("session", token)], args=[user_id, self._idle, self._absolute])
+        self._create(
+            keys=[self._keyed.key("session", token), _LISTS + user_id],
+            args=[user_id, self._idle, self._absolute, agent[:_AGENT_CHARACTERS]],
+        )
         return token
 
     def user(self, token: str | None) -> str | None:
         """The id of the user a key stands for; asking keeps the session from idling out."""
         if not is_token(token):
             return None
-        return cast(str | None, self._touch(keys=[self._keyed.key("session", cast(str, token))], args=[self._idle]))
+        key = self._keyed.key("session", cast(str, token))
+        return cast(str | None, self._touch(keys=[key], args=[self._idle, _LISTS, self._absolute]))
 
     def end(self, token: str | None) -> None:
         """End a session, if there is one."""
         if is_token(token):
-            self._redis.delete(self._keyed.key("session", cast(str, token)))
+            self._end(keys=[self._keyed.key("session", cast(str, token))], args=[_LISTS, ""])
+
+    def name(self, token: str | None) -> str:
+        """What a session is called in `of`; the key cannot be told from it."""
+        return self._keyed.hash("session", token) if token else ""
+
+    def of(self, user_id: str) -> Sequence[LiveSession]:
+        """A user's sessions, those that last longest first."""
+        found = cast(list[tuple[str, str, str]], self._list(keys=[_LISTS + user_id]))
+        return [
+            LiveSession(
+                key.removeprefix(_SESSIONS), datetime.fromtimestamp(int(seen), UTC) if seen else None, agent
+            )
+            for key, seen, agent in found
+        ]
+
+    def end_named(self, user_id: str, name: str) -> bool:
+        """End one of a user's sessions.
+
+        Returns:
+            False when the user has no such session.
+        """
+        if _NAME.fullmatch(name) is None:
+            return False
+        return bool(self._end(keys=[_SESSIONS + name], args=[_LISTS, user_id]))
+
+    def end_all(self, user_id: str, but: str = "") -> int:
+        """End a user's sessions, but for the one of this name.
+
+        Returns:
+            How many.
+        """
+        return sum(self.end_named(user_id, session.name) for session in self.of(user_id) if session.name != but)
 
 
 class LoginStore:

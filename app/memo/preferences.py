@@ -1,0 +1,62 @@
+"""In which language and colours a browser shows the pages: what its user chose here, else what the browser asks for."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+from flask_babel import Babel
+
+from memo.identity import cookie_path
+from memo.services import services
+
+LANGUAGES = {"en": "English", "ko": "한국어"}
+"""By the code that browsers send, in the language's own words."""
+
+THEMES = ("auto", "light", "dark")
+
+_LANGUAGE_COOKIE = "memoLanguage"
+_THEME_COOKIE = "memoTheme"
+_SECONDS = 365 * 24 * 3600
+
+
+def init_app(app: Flask) -> None:
+    """Speak every language of `translations/`.
+
+    Flask-Babel, because plurals, dates and "3 minutes ago" in Korean are more than a table of sentences. Its compiled
+    catalogue is committed beside the readable one: a web host is baked without a build step. A test holds them equal.
+    """
+    Babel(app, locale_selector=language)
+
+
+def language() -> str:
+    """The code of the language of this request."""
+    chosen = request.cookies.get(_LANGUAGE_COOKIE)
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return request.accept_languages.best_match(LANGUAGES) or "en"
+
+
+def theme() -> str:
+    """`light`, `dark`, or `auto`: as the browser prefers."""
+    chosen = request.cookies.get(_THEME_COOKIE)
+    return str(chosen) if chosen in THEMES else "auto"
+
+
+def remember(response: Response, *, language: str | None, theme: str | None) -> None:
+    """Keep a choice in the browser; None, and what is no choice, changes nothing."""
+    if language in LANGUAGES:
+        _set(response, _LANGUAGE_COOKIE, str(language))
+    if theme in THEMES:
+        _set(response, _THEME_COOKIE, str(theme))
+
+
+def _set(response: Response, name: str, value: str) -> None:
+    secure = services().settings.cookie_secure
+    response.set_cookie(
+        name,
+        value,
+        max_age=_SECONDS,
+        path=cookie_path(),
+        httponly=True,
+        samesite="Lax",
+        secure=request.is_secure if secure is None else secure,
+    )
