@@ -22,6 +22,10 @@ from memo.tokens import MOST, InvalidName, TooMany
 blueprint = Blueprint("account", __name__)
 
 _FORM_OVERHEAD = 4096
+_READ_AT_ONCE = 1024 * 1024
+_MOST_SESSIONS = 50
+"""So many are shown; ending all others ends the rest too."""
+
 _DELETING_SECONDS = 5
 """Well below the web server's limit for a request."""
 
@@ -59,7 +63,9 @@ def import_() -> Response:
     somebody = person()
     if somebody is None:
         return session_over()
+    # More than a memo may have; werkzeug reads a part of a file at once, which counts as memory.
     request.max_content_length = MOST_BYTES + _FORM_OVERHEAD
+    request.max_form_memory_size = _READ_AT_ONCE
     try:
         given = request.files.get("file")
     except RequestEntityTooLarge:
@@ -153,7 +159,7 @@ def _page(
         status,
         message=message,
         name=name,
-        sessions=service.sessions.of(user_id),
+        sessions=service.sessions.of(user_id)[:_MOST_SESSIONS],
         this_session=session_name(),
         tokens=service.tokens.of(user_id),
         token=token,

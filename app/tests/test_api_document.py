@@ -78,6 +78,8 @@ def test_answers_are_as_described(browser: Browser, document: dict[str, Any]) ->
     path = f"/memo/{body(created)['id']}"
     check("/memo", "get", browser.get("/memo?limit=1", headers=JSON))
     check("/memo", "get", browser.get("/memo?limit=0", headers=JSON))
+    check("/memo", "get", browser.get("/memo?q=하나", headers=JSON))
+    check("/memo", "get", browser.get("/memo?q=x", headers=JSON))
     check("/memo", "post", browser.post("/memo", json={"text": "x" * 201}))
     check("/memo/{memo_id}", "get", browser.get(path, headers=JSON))
     check("/memo/{memo_id}", "patch", browser.patch(path, {"pinned": True}))
@@ -88,5 +90,7 @@ def test_answers_are_as_described(browser: Browser, document: dict[str, Any]) ->
     check("/tokens/{token_id}", "delete", browser.delete(f"/tokens/{body(token)['id']}"))
     check("/memo/{memo_id}", "delete", browser.delete(path))
     check("/memo/{memo_id}", "delete", browser.delete(path))
+    check("/memo/{memo_id}/restore", "post", browser.post(f"{path}/restore"))
+    check("/memo/{memo_id}/restore", "post", browser.post("/memo/1/restore"))
     for health in ("/alive", "/ready"):
         check(health, "get", browser.get(health))

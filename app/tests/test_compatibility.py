@@ -66,7 +66,7 @@ def test_expansions_are_allowed(scratch: Settings, servers: Servers, change: str
     ("changes", "named"),
     [
         (["DROP TABLE api_tokens"], "table api_tokens is gone"),
-        (["ALTER TABLE memos DROP COLUMN updated_at"], "column memos.updated_at is gone"),
+        (["ALTER TABLE users DROP COLUMN updated_at"], "column users.updated_at is gone"),
         (["ALTER TABLE memos RENAME COLUMN text TO body"], "column memos.text is gone"),
         (["ALTER TABLE memos MODIFY text VARCHAR(500) NOT NULL"], "memos.text is varchar(500)"),
         (["ALTER TABLE users MODIFY name VARCHAR(100)"], "users.name is varchar(100) now"),
@@ -162,7 +162,7 @@ def test_a_migration_that_fails_in_the_rehearsal_changes_nothing(
     settings = replace(owner_settings, database_name=name)
     folder = Path(shutil.copytree(cli.MIGRATIONS, tmp_path / "migrations"))
     (folder / "versions" / "9999_bad.py").write_text(
-        'revision, down_revision, branch_labels, depends_on = "9999", "0004", None, None\n'
+        'revision, down_revision, branch_labels, depends_on = "9999", "0006", None, None\n'
         "from alembic import op\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE half_done (id INT PRIMARY KEY)')\n"

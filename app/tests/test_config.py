@@ -128,7 +128,7 @@ def test_check_command() -> None:
 def test_check_connects(make_app: Callable[..., Flask]) -> None:
     result = make_app().test_cli_runner().invoke(args=["check", "--connect"])
     assert result.exit_code == 0, result.output
-    assert "mysql: ok, tables at 0004" in result.output
+    assert "mysql: ok, tables at 0006" in result.output
     assert "redis: ok" in result.output
 
 

@@ -39,10 +39,10 @@ def migrate(settings: Settings) -> Result:
 def test_migrate_says_what_it_did(empty: Settings) -> None:
     first = migrate(empty)
     assert first.exit_code == 0, first.output
-    assert "database migrated from nothing to 0004" in first.output
+    assert "database migrated from nothing to 0006" in first.output
     second = migrate(empty)
     assert second.exit_code == 0
-    assert second.output.strip() == "database unchanged at 0004"
+    assert second.output.strip() == "database unchanged at 0006"
 
 
 def test_models_and_migrations_are_the_same(empty: Settings) -> None:
@@ -86,7 +86,7 @@ def test_downgrade_and_up_again(empty: Settings) -> None:
     migrate(empty)
     with create_app(empty).app_context():
         downgrade(revision="base")
-    assert "to 0004" in migrate(empty).output
+    assert "to 0006" in migrate(empty).output
 
 
 def test_the_service_itself_cannot_migrate(settings: Settings) -> None:
