@@ -39,6 +39,14 @@ def show() -> Response:
     return _page(notice(request.args.get("notice")))
 
 
+@blueprint.get("/import")
+@blueprint.get("/account/tokens")
+@blueprint.get("/account/delete")
+def again() -> Response:
+    """The address of a form's answer, opened again."""
+    return back(None, to="account.show")
+
+
 @blueprint.get("/export")
 def export() -> Response:
     """All memos as a file: `?format=json`, which can be imported, or `markdown`. Read and sent in parts."""
@@ -81,9 +89,7 @@ def import_() -> Response:
         return session_over()
     message = ngettext("%(num)s memo was imported.", "%(num)s memos were imported.", stored)
     if stored < len(memos):
-        message += " " + ngettext(
-            "%(num)s was here already.", "%(num)s were here already.", len(memos) - stored
-        )
+        message += " " + ngettext("%(num)s was here already.", "%(num)s were here already.", len(memos) - stored)
     return _page(message)
 
 

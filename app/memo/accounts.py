@@ -63,9 +63,7 @@ class AccountStore:
 
     def _some_deleted(self, user_id: str) -> bool:
         ids = list(
-            self._session.scalars(
-                select(DeletedMemo.id).where(DeletedMemo.user_id == user_id).limit(_DELETED_AT_ONCE)
-            )
+            self._session.scalars(select(DeletedMemo.id).where(DeletedMemo.user_id == user_id).limit(_DELETED_AT_ONCE))
         )
         if ids:
             self._session.execute(delete(DeletedMemo).where(DeletedMemo.id.in_(ids)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,17 +15,20 @@ from alembic.script import ScriptDirectory
 from flask.cli import with_appcontext
 from flask_migrate import upgrade
 from redis.exceptions import AuthenticationError, RedisError
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, literal, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from memo import create_app, database
 from memo.compatibility import describe, problems
 from memo.config import Settings
+from memo.models import Memo, db
+from memo.search import SearchIndex
 from memo.services import services
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REHEARSAL_SUFFIX = "_rehearsal"
 _NOTHING = "nothing"
+_INDEXED_AT_ONCE = 200
 
 _MYSQL_REFUSALS = {1044, 1045, 1049, 1698, 3118, 3159}
 """Access to the database or for the user denied, no such database, locked account, TLS required (MySQL 9.7 Reference
@@ -96,6 +100,21 @@ def compatible(description: BinaryIO) -> None:
     if found:
         raise click.ClickException(" ".join(found))
     click.echo("compatible")
+
+
+@click.command()
+@with_appcontext
+def index() -> None:
+    """Make every memo findable: those from before there was a search, and those that were imported.
+
+    Searches do it too, some at a time; after the first migration this spares people the wait. Safe while the service
+    runs, and to stop and start again.
+    """
+    users = list(db.session.scalars(select(Memo.user_id).where(Memo.unindexed == literal(1)).distinct()))
+    for number, user_id in enumerate(users, 1):
+        SearchIndex(db.session).catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=inf)
+        click.echo(f"{number} of {len(users)} users")
+    click.echo("all memos are indexed")
 
 
 @click.command()

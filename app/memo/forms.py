@@ -14,7 +14,7 @@ from memo.identity import current_user_id
 from memo.memos import DELETED_LIFETIME, Changed, InvalidText, KeyReused, MemoGone, StoredMemo, UnknownUser
 from memo.notices import notice
 from memo.pages import memos_page
-from memo.rendering import back, done, draft_key, fragment_wanted, html, person, refused, session_over
+from memo.rendering import back, done, draft_key, fragment_wanted, html, list_arguments, person, refused, session_over
 from memo.services import services
 
 blueprint = Blueprint("forms", __name__)
@@ -42,6 +42,13 @@ def create_memo() -> Response:
     return done("saved" if fragment_wanted() else None, memo=memo)
 
 
+@blueprint.get("/memos")
+@blueprint.get("/memos/<memo_id>")
+def again(memo_id: str | None = None) -> Response:
+    """The address of a form's answer, opened again."""
+    return back(None) if memo_id is None else back(None, to="forms.edit_memo", place={"memo_id": memo_id})
+
+
 @blueprint.get("/memos/<memo_id>/edit")
 def edit_memo(memo_id: str) -> Response:
     """The form to change a memo."""
@@ -66,7 +73,9 @@ def change_memo(memo_id: str) -> Response:
     if number is None:
         return _no_such_memo()
     try:
-        memo = services().memos.change(user_id, number, text=text, unless=_changed_since(request.form.get("seen"), text))
+        memo = services().memos.change(
+            user_id, number, text=text, unless=_changed_since(request.form.get("seen"), text)
+        )
     except InvalidText as error:
         problem = text_problem(error)
         return _edit_again(user_id, number, text, problem.description or "", problem.code or 400)
@@ -167,7 +176,7 @@ def _edit_page(user_id: str, memo: StoredMemo, text: str, message: str | None = 
         memo=memo,
         text=text,
         theirs=memo.text if status == 409 else None,
-        place={"q": request.args.get("q") or None, "cursor": request.args.get("cursor") or None},
+        place=list_arguments(),
         max_characters=services().settings.memo_max_characters,
         draft=draft_key(user_id),
     )

@@ -1,8 +1,8 @@
 """Text cut into the short pieces by which memos are found, for Korean as well as for Latin letters and digits.
 
-Korean has no fixed word ends (회의, 회의는, 팀회의), so words will not do: every two neighbouring characters are a piece,
-and every one, for words of one syllable (책). Two letters or digits would be in half of all memos, so those are cut into
-pieces of two, three and five, and a query uses the longest that fit.
+Korean has no fixed word ends (회의, 회의는, 팀회의), so words will not do: every two neighbouring characters are a
+piece, and every one, for words of one syllable (책). Two letters or digits would be in half of all memos, so those are
+cut into pieces of two, three and five, and a query uses the longest that fit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _OTHER_SIZES = (1, 2)
 
 
 def normalize(text: str) -> str:
-    """Text as it is compared: without regard to case, and to how Unicode spells it (decomposed 한글, full-width ＡＢＣ)."""
+    """Text as it is compared: without regard to case and to Unicode's spellings (full-width ＡＢＣ)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def pieces(text: str) -> set[str]:
     """Every piece by which a text can be found."""
-    found = set()
+    found: set[str] = set()
     for run, sizes in _runs(normalize(text)):
         for size in sizes:
             found.update(run[start : start + size] for start in range(len(run) - size + 1))
@@ -32,7 +32,7 @@ def pieces(text: str) -> set[str]:
 
 def wanted(query: str) -> set[str]:
     """The pieces that every text with a query in it has: the longest ones; empty when there is none to look for."""
-    found = set()
+    found: set[str] = set()
     for run, sizes in _runs(normalize(query)):
         fitting = [size for size in sizes if size <= len(run)]
         if fitting:

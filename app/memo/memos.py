@@ -206,15 +206,16 @@ class MemoStore:
             pinned: only those that are pinned, or that are not; None for all.
 
         Returns:
-            A page that may hold fewer than `limit`, even none, and still have a `next`: what one search reads is bounded.
+            A page that may hold fewer than `limit`, even none, and still have a `next`: a search reads a bounded part.
 
         Raises:
             memo.search.InvalidQuery: nothing was looked up.
         """
         complete = self._index.catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=_INDEXING_SECONDS)
         found: list[StoredMemo] = []
-        below: int | None = None
+        following: int | None = None
         for ids, below in self._index.candidates(user_id, query, before):
+            following = below
             step = max(limit, _LEAST_READ)
             for start in range(0, len(ids), step):
                 rows = select(*_COLUMNS).where(Memo.id.in_(ids[start : start + step]), Memo.user_id == user_id)
@@ -226,7 +227,7 @@ class MemoStore:
                 ]
                 if len(found) > limit:
                     return Page(found[:limit], found[limit - 1].id, complete)
-        return Page(found, below, complete)
+        return Page(found, following, complete)
 
     def find(self, user_id: str, memo_id: int) -> StoredMemo | None:
         """One of the user's memos; None when there is no such memo, or it is somebody else's."""

@@ -108,8 +108,8 @@ class Memo(Base):
 class MemoGram(Base):
     """The search's index: which memos hold a short piece of text; `memo.grams` tells what a gram is.
 
-    Without a foreign key: it would want a second index, as large as the table, and a row too many only costs a look at a
-    memo that is not there.
+    Without a foreign key: it would want a second index, as large as the table, and a row too many only costs a look at
+    a memo that is not there.
     """
 
     __tablename__ = "memo_grams"

@@ -12,9 +12,7 @@ def N_(words: str) -> str:  # noqa: N802 - the name by which gettext's tools kno
 
 NOTICES = {
     "login-refused": N_("You did not allow the log-in, so you are not logged in. You can try again at any time."),
-    "login-state": N_(
-        "This log-in was too old, was used already, or began in another browser. Please log in again."
-    ),
+    "login-state": N_("This log-in was too old, was used already, or began in another browser. Please log in again."),
     "login-rejected": N_("Naver did not accept this log-in. Please log in again."),
     "login-unavailable": N_("Naver does not answer right now. Please try again in a moment."),
     "logged-out": N_("You are logged out."),

@@ -20,7 +20,7 @@ from memo.identity import (
 from memo.memos import Page, Position
 from memo.naver import ProviderError
 from memo.notices import notice
-from memo.rendering import back, draft_key, html, person
+from memo.rendering import back, draft_key, html, list_arguments, person
 from memo.search import InvalidQuery
 from memo.services import services
 
@@ -129,7 +129,7 @@ def memos_page(message: str | None, *, text: str = "", status: int = 200) -> Res
         query=query,
         complete=complete,
         older=url_for("pages.index", q=query or None, cursor=following) if following else None,
-        place={"q": query or None, "cursor": cursor or None},
+        place=list_arguments(),
         first=not cursor,
         text=text,
         key=secrets.token_urlsafe(),

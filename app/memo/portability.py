@@ -131,8 +131,8 @@ class Importer:
     def add(self, user_id: str, memos: Sequence[ForeignMemo]) -> int:
         """Store those that the user does not have yet, which are told by their text and time.
 
-        So a file can be imported again after a connection broke, and into the account it came from. They are left to the
-        search to index: that takes longer than a person waits.
+        So a file can be imported again after a connection broke, and into the account it came from. They are left to
+        the search to index: that takes longer than a person waits.
 
         Args:
             user_id: whose they become.

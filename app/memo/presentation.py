@@ -20,8 +20,8 @@ _MORE_BROWSERS = (("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safa
 _SYSTEMS = (("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"))
 _MORE_SYSTEMS = (("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux"))
 
-_RETURN_TO = ("pages.index", "account.show", "forms.deleted")
-"""Pages that a changed preference may lead back to."""
+_RETURN_TO = {"account": "account.show", "forms.deleted": "forms.deleted"}
+"""The page that a changed preference leads back to, by the endpoint or blueprint that was asked; else the first one."""
 
 
 def init_app(app: Flask) -> None:
@@ -68,5 +68,5 @@ def _context() -> dict[str, Any]:
         "languages": preferences.LANGUAGES,
         "theme": preferences.theme(),
         "themes": preferences.THEMES,
-        "return_to": request.endpoint if request.endpoint in _RETURN_TO else "pages.index",
+        "return_to": _RETURN_TO.get(request.endpoint or "") or _RETURN_TO.get(request.blueprint or "", "pages.index"),
     }

@@ -6,7 +6,9 @@ instead of a redirect to all of it, so that markup, words and times have one sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 
 from flask import Response, current_app, redirect, render_template, request, url_for
 
@@ -40,25 +42,32 @@ def html(template: str, status: int = 200, **context: object) -> Response:
     return response
 
 
-def back(code: str | None, status: int = 303, *, to: str = "pages.index", **arguments: object) -> Response:
-    """The way to another page, which shows a notice."""
+def back(
+    code: str | None, status: int = 303, *, to: str = "pages.index", place: Mapping[str, Any] | None = None
+) -> Response:
+    """The way to another page.
+
+    Args:
+        code: of the notice that it shows.
+        status: 303, or 302 where clients that exist expect it.
+        to: its endpoint.
+        place: further values for its address.
+    """
     # current_app.make_response gives Flask's response class, which the cookie functions take.
-    return current_app.make_response(redirect(url_for(to, notice=code, **arguments), status))  # type: ignore[arg-type]
+    return current_app.make_response(redirect(url_for(to, notice=code, **(place or {})), status))
 
 
-def done(code: str | None, *, memo: StoredMemo | None = None, undo: int | None = None, to: str = "pages.index") -> Response:
+def done(code: str | None, *, memo: StoredMemo | None = None, undo: int | None = None) -> Response:
     """A form did its work.
 
     Args:
         code: of the notice to show.
         memo: the memo as it is now.
         undo: the id of the memo whose deletion can be undone.
-        to: the page to go back to without a script.
     """
     if fragment_wanted():
-        return html("fragment.html", message=notice(code), memo=memo, undo=undo, query=request.args.get("q"))
-    arguments = list_arguments() if to == "pages.index" else {}
-    return back(code, to=to, undo=undo, **arguments)
+        return html("fragment.html", message=notice(code), memo=memo, undo=undo, place=list_arguments())
+    return back(code, place={**list_arguments(), "undo": undo})
 
 
 def refused(message: str, status: int) -> Response:

@@ -179,9 +179,7 @@ class SessionStore:
         """A user's sessions, those that last longest first."""
         found = cast(list[tuple[str, str, str]], self._list(keys=[_LISTS + user_id]))
         return [
-            LiveSession(
-                key.removeprefix(_SESSIONS), datetime.fromtimestamp(int(seen), UTC) if seen else None, agent
-            )
+            LiveSession(key.removeprefix(_SESSIONS), datetime.fromtimestamp(int(seen), UTC) if seen else None, agent)
             for key, seen, agent in found
         ]
 

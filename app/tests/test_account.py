@@ -19,9 +19,7 @@ from werkzeug.test import TestResponse
 
 def give(browser: Browser, data: bytes) -> TestResponse:
     """Import a file."""
-    return browser.post(
-        "/import", data={"file": (io.BytesIO(data), "memos.json")}, content_type="multipart/form-data"
-    )
+    return browser.post("/import", data={"file": (io.BytesIO(data), "memos.json")}, content_type="multipart/form-data")
 
 
 def exported(*memos: object) -> bytes:
@@ -122,7 +120,7 @@ def test_sessions_are_listed_and_ended(browser: Browser, new_browser: Callable[[
     page = browser.get("/account").text
     names = re.findall(r'name="session" value="(\w+)"', page)
     assert len(names) == 3
-    assert page.count("this browser") == 1
+    assert page.count(">this browser<") == 1
     assert not any(each.session_key in page for each in (*others, browser) if each.session_key)
     assert notice_of(stranger.post("/account/sessions/end", data={"session": names[0]})) == "no-such-session"
     assert notice_of(browser.post("/account/sessions/end", data={"session": names[0]})) == "session-ended"
@@ -172,7 +170,9 @@ def test_the_end_of_an_account(
         response = browser.post("/account/delete", data={"confirm": word})
         assert response.status_code == 400
         assert "Nothing was deleted" in response.text
-    assert notice_of(browser.post("/account/delete", data={"confirm": f" {CONFIRMATION.title()} "})) == "account-deleted"
+    assert (
+        notice_of(browser.post("/account/delete", data={"confirm": f" {CONFIRMATION.title()} "})) == "account-deleted"
+    )
     for each in (browser, other):
         assert each.get("/memo", headers=JSON).status_code == 401
     assert stranger.texts() == ["다른 사람"]

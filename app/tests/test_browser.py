@@ -314,7 +314,8 @@ def test_search(open_page: Callable[..., Page], scripts: bool, locale: str) -> N
         save(page, text)
         expect(memos).to_have_count(number)
     if scripts:
-        page.locator("body").press("/")
+        page.focus("#main")
+        page.keyboard.press("/")
         expect(page.locator("#q")).to_be_focused()
     page.fill("#q", "회의")
     page.press("#q", "Enter")
@@ -326,7 +327,9 @@ def test_search(open_page: Callable[..., Page], scripts: bool, locale: str) -> N
     expect(memos).to_have_text(["회의록 정리", "팀회의는 열 시"])
     page.fill("#q", "없는말")
     page.press("#q", "Enter")
-    expect(page.locator("#empty")).to_have_text("이 낱말이 있는 메모가 없습니다." if locale == "ko-KR" else "No memo has these words.")
+    expect(page.locator("#empty")).to_have_text(
+        "이 낱말이 있는 메모가 없습니다." if locale == "ko-KR" else "No memo has these words."
+    )
     page.fill("#q", "a")
     page.press("#q", "Enter")
     expect(page.locator("#message")).to_contain_text("두 글자" if locale == "ko-KR" else "two letters")
@@ -368,7 +371,7 @@ def test_export_and_import(open_page: Callable[..., Page], scripts: bool, tmp_pa
     assert [memo["text"] for memo in json.loads(path.read_text(encoding="utf-8"))["memos"]] == ["하나"]
     path.write_text(path.read_text(encoding="utf-8").replace("하나", "둘"), encoding="utf-8")
     page.set_input_files("#file", path)
-    page.get_by_role("button", name="Import").click()
+    page.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#message")).to_contain_text("1 memo was imported.")
     page.click(".brand")
     expect(page.locator("#memos .text")).to_have_text(["둘", "하나"])

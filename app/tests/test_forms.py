@@ -179,3 +179,10 @@ def test_the_script_gets_what_changed(browser: Browser) -> None:
     over = browser.post("/memos", data={"text": "a"}, headers=SCRIPT)
     assert over.status_code == 401
     assert 'href="/memo/login"' in over.text
+
+
+@pytest.mark.parametrize("path", ["/memos", "/memos/1", "/import", "/account/tokens", "/account/delete"])
+def test_the_address_of_an_answer_can_be_opened(browser: Browser, path: str) -> None:
+    """A browser shows it after a form came back with a message."""
+    browser.log_in()
+    assert browser.get(path).status_code == 303

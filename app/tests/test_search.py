@@ -115,7 +115,9 @@ def test_what_the_version_before_wrote_is_found(browser: Browser, sql: pymysql.c
     )
     assert found(browser, "옛날") == ["옛날 메모"]
     memo_id = body(browser.post("/memo", json={"text": "새 메모"}))["id"]
-    sql.execute("UPDATE memos SET text = '고친 메모', updated_at = updated_at + INTERVAL 1 SECOND WHERE id = %s", [memo_id])
+    sql.execute(
+        "UPDATE memos SET text = '고친 메모', updated_at = updated_at + INTERVAL 1 SECOND WHERE id = %s", [memo_id]
+    )
     assert found(browser, "고친") == ["고친 메모"]
     sql.execute("DELETE FROM memos WHERE id = %s", [memo_id])
     assert found(browser, "고친") == []
@@ -180,3 +182,17 @@ def test_pinned_only(browser: Browser) -> None:
     browser.patch(f"/memo/{memo_id}", {"pinned": True})
     assert found(browser, "회의", pinned="true") == ["회의 하나"]
     assert found(browser, "회의", pinned="false") == ["회의 둘"]
+
+
+def test_the_command_indexes_everybodys(app: Flask, browser: Browser, sql: pymysql.cursors.Cursor) -> None:
+    browser.log_in()
+    user_id = user_of(sql)
+    sql.executemany(
+        "INSERT INTO memos (user_id, text, created_at, updated_at) VALUES (%s, %s, NOW(6), NOW(6))",
+        [(user_id, f"memo {number}") for number in range(450)],
+    )
+    result = app.test_cli_runner().invoke(args=["index"])
+    assert result.exit_code == 0, result.output
+    assert "all memos are indexed" in result.output
+    sql.execute("SELECT COUNT(*) FROM memos WHERE unindexed = 1")
+    assert sql.fetchone() == (0,)
