@@ -40,7 +40,7 @@ def migration(name: str, *statements: str) -> tuple[str, str, str]:
     """A further migration, as a change of the application."""
     lines = [
         "from alembic import op",
-        'revision, down_revision, branch_labels, depends_on = "9001", "0004", None, None',
+        'revision, down_revision, branch_labels, depends_on = "9001", "0006", None, None',
         "def upgrade():",
         *(f"    op.execute({statement!r})" for statement in statements),
     ]
