@@ -2,9 +2,10 @@
 
     .venv/bin/python bench/big_user.py [--memos N] [--rounds N]
 
-Starts a MySQL and a Redis of its own (or uses those named by MEMO_TEST_…, as the service's tests do), fills them, asks
-the whole application in turn for both users, and prints medians in milliseconds and their ratio. Where both get as
-much, the ratio is to stay below two; a search for what is everywhere gives the big user more, and is to stay below a time.
+Starts a MySQL and a Redis of its own (or uses those named by MEMO_TEST_…, as the service's tests do), fills them,
+asks the whole application in turn for both users, and prints medians in milliseconds and their ratio. Where both get
+as much, the ratio is to stay below two; a search for what is everywhere gives the big user more, and is to stay below
+a time.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from sqlalchemy.orm import scoped_session
 
 from memo.memos import MAX_PAGE_SIZE, InvalidText, MemoStore, StoredMemo, UnknownUser
 from memo.models import Memo
+from memo.search import SearchIndex
 
 FORMAT = "memo-export"
 VERSION = 1
@@ -22,6 +23,8 @@ MOST_BYTES = 10 * 1024 * 1024
 MOST_MEMOS = 20_000
 
 _AT_ONCE = 500
+_INDEXED_AT_ONCE = 200
+_INDEXING_SECONDS = 3
 _FUTURE = timedelta(days=1)
 """How wrong the clock of the service that a file comes from may be."""
 
@@ -127,12 +130,13 @@ class Importer:
 
     def __init__(self, session: scoped_session[Session]) -> None:
         self._session = session
+        self._index = SearchIndex(session)
 
     def add(self, user_id: str, memos: Sequence[ForeignMemo]) -> int:
         """Store those that the user does not have yet, which are told by their text and time.
 
-        So a file can be imported again after a connection broke, and into the account it came from. They are left to
-        the search to index: that takes longer than a person waits.
+        So a file can be imported again after a connection broke, and into the account it came from. As many as a person
+        waits for are indexed; the search does the rest.
 
         Args:
             user_id: whose they become.
@@ -173,6 +177,7 @@ class Importer:
             # Each part by itself: what was stored stays when the connection breaks.
             self._session.commit()
             stored += len(rows)
+        self._index.catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=_INDEXING_SECONDS)
         return stored
 
 
