@@ -58,6 +58,8 @@ def build(settings: Settings | None = None) -> Flask:
     logs.configure(settings.log_level)
     app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
     limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
+    # Werkzeug would redirect an address with two slashes to one with the request's own Host in it.
+    app.url_map.merge_slashes = False
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SQLALCHEMY_DATABASE_URI=database.url(settings),
@@ -94,7 +96,7 @@ def build(settings: Settings | None = None) -> Flask:
         app.register_blueprint(part.blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
-    for command in (cli.check, cli.compatible, cli.index, cli.migrate, cli.rehearse):
+    for command in (cli.check, cli.compatible, cli.index, cli.log_out, cli.migrate, cli.rehearse):
         app.cli.add_command(command)
     _name_static_files_by_content(app)
 

@@ -22,6 +22,7 @@ from memo.naver import ProviderError
 from memo.notices import notice
 from memo.rendering import back, draft_key, html, list_arguments, person
 from memo.search import InvalidQuery
+from memo.security import came_from_another_site
 from memo.services import services
 
 blueprint = Blueprint("pages", __name__)
@@ -41,7 +42,9 @@ def index() -> Response:
 
 @blueprint.get("/login")
 def login() -> Response:
-    """Send the browser to the provider."""
+    """Send the browser to the provider; who was sent here by another site begins on the page, and by a click."""
+    if came_from_another_site():
+        return back(None, 302)
     service = services()
     response = current_app.make_response("")
     key = remember_browser(response, browser_key())
