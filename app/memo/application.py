@@ -103,6 +103,7 @@ def build(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    app.wsgi_app = security.ConnectionScheme(app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app)
     return app
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
 
 from memo.services import services
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
@@ -53,6 +58,24 @@ def _refuse_other_sites() -> None:
     host = _host(origin)
     if host is None or host not in (request.host, _host(services().settings.public_url)):
         abort(403, "This request came from another site.")
+
+
+class ConnectionScheme:
+    """Undoes that uWSGI takes the scheme from X-Forwarded-Proto and X-Forwarded-SSL, whoever sends them.
+
+    nginx tells in REQUEST_SCHEME what its own connection speaks; which proxies before it are believed is for ProxyFix.
+
+    Args:
+        app: the application, with ProxyFix around it.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """One request (PEP 3333)."""
+        environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", environ["wsgi.url_scheme"])
+        return self._app(environ, start_response)
 
 
 def came_from_another_site() -> bool:
