@@ -56,6 +56,8 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logs.configure(settings.log_level)
     app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
+    # Lines that hold only a tag leave nothing in the page.
+    app.jinja_options = {**app.jinja_options, "trim_blocks": True, "lstrip_blocks": True}
     limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
     app.config.update(
         SECRET_KEY=settings.secret_key,

@@ -438,4 +438,3 @@ class MemoStore:
             self._session.rollback()
             raise Changed(memo_id)
         return found
-
