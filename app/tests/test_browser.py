@@ -13,6 +13,8 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page, Route, expect
 
+pytestmark = pytest.mark.web
+
 
 @pytest.fixture
 def open_page(chromium: Browser, url: str) -> Iterator[Callable[..., Page]]:
