@@ -105,7 +105,7 @@ def begin(kind: str, url: str, naver: NaverStandIn, folder: Path, seed: int) -> 
 def test_schemathesis_finds_nothing(settings: Settings, naver: NaverStandIn, tmp_path: Path) -> None:
     seed, started = int(os.environ.get("MEMO_TEST_SEED", SEED)), time.monotonic()
     # A session must outlive the run.
-    lasting = replace(settings, session_idle_seconds=3600, session_absolute_seconds=3600)
+    lasting = replace(settings, session_idle_seconds=3600, session_absolute_seconds=3600, log_level="WARNING")
     runs: list[Questioning] = []
     with ExitStack() as stack:
         try:

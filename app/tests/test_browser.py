@@ -68,8 +68,32 @@ def write_many(app: Flask, sql: pymysql.cursors.Cursor, number: int) -> None:
 
 
 LANGUAGES = {
-    "en-US": {"logged-out": "You are logged out.", "deleted": "Memo deleted.", "back": "The memo is back."},
-    "ko-KR": {"logged-out": "로그아웃했습니다.", "deleted": "메모를 삭제했습니다.", "back": "메모를 되살렸습니다."},
+    "en-US": {
+        "logged-out": "You are logged out.",
+        "deleted": "Memo deleted.",
+        "back": "The memo is back.",
+        "over": "session is over",
+        "elsewhere": "changed elsewhere",
+        "older": "Older memos",
+        "imported": "1 memo was imported.",
+        "now": "just now",
+        "hours": "3 hours ago",
+        "date": "May .*2024",
+        "refused": "did not allow",
+    },
+    "ko-KR": {
+        "logged-out": "로그아웃했습니다.",
+        "deleted": "메모를 삭제했습니다.",
+        "back": "메모를 되살렸습니다.",
+        "over": "로그인이 만료되어",
+        "elsewhere": "다른 곳에서 이 메모를 고쳤습니다",
+        "older": "이전 메모",
+        "imported": "메모 1개를 가져왔습니다.",
+        "now": "방금",
+        "hours": "3시간 전",
+        "date": "2024년 5월",
+        "refused": "동의하지 않아",
+    },
 }
 BOTH_WAYS = pytest.mark.parametrize("scripts", [True, False], ids=["script", "no-script"])
 BOTH_LANGUAGES = pytest.mark.parametrize("locale", list(LANGUAGES))
@@ -177,8 +201,9 @@ def test_an_answer_that_got_lost_makes_no_second_memo(open_page: Callable[..., P
     expect(page.locator("#memos .text")).to_have_text(["once"])
 
 
-def test_the_text_outlives_the_session(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+@BOTH_LANGUAGES
+def test_the_text_outlives_the_session(open_page: Callable[..., Page], locale: str) -> None:
+    page = open_page(locale=locale)
     log_in(page)
     save(page, "other")
     expect(page.locator("#memos .text")).to_have_count(1)
@@ -186,7 +211,7 @@ def test_the_text_outlives_the_session(open_page: Callable[..., Page]) -> None:
     page.locator(".edit-form textarea").fill("half edited")
     page.context.clear_cookies(name="userId")
     save(page, "kept")
-    expect(page.locator("#message")).to_contain_text("session is over")
+    expect(page.locator("#message")).to_contain_text(LANGUAGES[locale]["over"])
     page.locator("#message a").click()
     page.get_by_text("김민준").click()
     expect(page.locator("#text")).to_have_value("kept")
@@ -225,8 +250,12 @@ def test_the_text_comes_back_without_a_script(open_page: Callable[..., Page], lo
     expect(page.locator("#memos .text")).to_have_text(["쓰던 글"])
 
 
-def test_a_memo_changed_elsewhere_is_not_overwritten(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+@BOTH_WAYS
+@BOTH_LANGUAGES
+def test_a_memo_changed_elsewhere_is_not_overwritten(
+    open_page: Callable[..., Page], scripts: bool, locale: str
+) -> None:
+    page = open_page(scripts=scripts, locale=locale)
     log_in(page)
     save(page, "one")
     page.locator("a.edit").click()
@@ -238,6 +267,7 @@ def test_a_memo_changed_elsewhere_is_not_overwritten(open_page: Callable[..., Pa
     expect(other.locator("#memos .text")).to_have_text(["elsewhere"])
     page.locator(".edit-form textarea").fill("mine")
     page.locator(".edit-form .primary").click()
+    expect(page.locator("#message")).to_contain_text(LANGUAGES[locale]["elsewhere"])
     expect(page.locator(".theirs")).to_have_text("elsewhere")
     expect(page.locator(".edit-form textarea")).to_have_value("mine")
     page.locator(".edit-form .primary").click()
@@ -245,8 +275,11 @@ def test_a_memo_changed_elsewhere_is_not_overwritten(open_page: Callable[..., Pa
 
 
 @BOTH_WAYS
-def test_older_memos(open_page: Callable[..., Page], app: Flask, sql: pymysql.cursors.Cursor, scripts: bool) -> None:
-    page = open_page(scripts=scripts)
+@BOTH_LANGUAGES
+def test_older_memos(
+    open_page: Callable[..., Page], app: Flask, sql: pymysql.cursors.Cursor, scripts: bool, locale: str
+) -> None:
+    page = open_page(scripts=scripts, locale=locale)
     log_in(page)
     write_many(app, sql, 120)
     page.reload()
@@ -263,6 +296,7 @@ def test_older_memos(open_page: Callable[..., Page], app: Flask, sql: pymysql.cu
         assert memos.all_text_contents() == expected
     else:
         found = memos.all_text_contents()
+        expect(page.locator("#older")).to_have_text(LANGUAGES[locale]["older"])
         while page.locator("#older").count():
             page.click("#older")
             found += memos.all_text_contents()
@@ -301,8 +335,9 @@ def test_search(open_page: Callable[..., Page], scripts: bool, locale: str) -> N
     expect(page.locator("#message")).to_contain_text("두 글자" if locale == "ko-KR" else "two letters")
 
 
-def test_by_keyboard(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+@BOTH_LANGUAGES
+def test_by_keyboard(open_page: Callable[..., Page], locale: str) -> None:
+    page = open_page(locale=locale)
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     log_in(page)
@@ -324,8 +359,9 @@ def test_by_keyboard(open_page: Callable[..., Page]) -> None:
 
 
 @BOTH_WAYS
-def test_export_and_import(open_page: Callable[..., Page], scripts: bool, tmp_path: Path) -> None:
-    page = open_page(scripts=scripts)
+@BOTH_LANGUAGES
+def test_export_and_import(open_page: Callable[..., Page], scripts: bool, locale: str, tmp_path: Path) -> None:
+    page = open_page(scripts=scripts, locale=locale)
     log_in(page)
     save(page, "하나")
     expect(page.locator("#memos .text")).to_have_count(1)
@@ -337,8 +373,12 @@ def test_export_and_import(open_page: Callable[..., Page], scripts: bool, tmp_pa
     assert [memo["text"] for memo in json.loads(path.read_text(encoding="utf-8"))["memos"]] == ["하나"]
     path.write_text(path.read_text(encoding="utf-8").replace("하나", "둘"), encoding="utf-8")
     page.set_input_files("#file", path)
-    page.get_by_role("button", name="Import", exact=True).click()
-    expect(page.locator("#message")).to_contain_text("1 memo was imported.")
+    page.locator("form[enctype] button").click()
+    expect(page.locator("#message")).to_contain_text(LANGUAGES[locale]["imported"])
+    with page.expect_download() as download:
+        page.locator("a[download]").nth(1).click()
+    download.value.save_as(tmp_path / "memos.md")
+    assert "\n\n둘\n" in (tmp_path / "memos.md").read_text(encoding="utf-8")
     page.click(".brand")
     expect(page.locator("#memos .text")).to_have_text(["둘", "하나"])
 
@@ -389,23 +429,30 @@ def test_language_and_colours_are_chosen_and_kept(open_page: Callable[..., Page]
         assert page.evaluate(background) != before
 
 
-def test_times_are_told_in_the_browsers_zone(open_page: Callable[..., Page], sql: pymysql.cursors.Cursor) -> None:
-    page = open_page(locale="ko-KR")
+@BOTH_WAYS
+@BOTH_LANGUAGES
+def test_times_are_told_for_people(
+    open_page: Callable[..., Page], sql: pymysql.cursors.Cursor, scripts: bool, locale: str
+) -> None:
+    words = LANGUAGES[locale]
+    page = open_page(scripts=scripts, locale=locale)
     log_in(page)
     save(page, "now")
     time = page.locator("#memos time").first
-    expect(time).to_have_text("방금")
+    expect(time).to_have_text(words["now"])
     sql.execute("UPDATE memos SET created_at = created_at - INTERVAL 3 HOUR, updated_at = created_at")
     page.reload()
-    expect(time).to_have_text("3시간 전")
+    expect(time).to_have_text(words["hours"])
     sql.execute("UPDATE memos SET created_at = '2024-05-01 20:30:00', updated_at = created_at")
     page.reload()
-    expect(time).to_have_text(re.compile("2024년 5월"))
+    expect(time).to_have_text(re.compile(words["date"]))
     expect(time).to_have_attribute("datetime", "2024-05-01T20:30:00+00:00")
 
 
-def test_refusal_is_explained(open_page: Callable[..., Page]) -> None:
-    page = open_page()
+@BOTH_WAYS
+@BOTH_LANGUAGES
+def test_refusal_is_explained(open_page: Callable[..., Page], scripts: bool, locale: str) -> None:
+    page = open_page(scripts=scripts, locale=locale)
     page.click("#login")
     page.locator("[value=refuse]").click()
-    expect(page.locator("#message")).to_contain_text("did not allow")
+    expect(page.locator("#message")).to_contain_text(LANGUAGES[locale]["refused"])
