@@ -57,6 +57,8 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logs.configure(settings.log_level)
     app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
+    # Lines that hold only a tag leave nothing in the page.
+    app.jinja_options = {**app.jinja_options, "trim_blocks": True, "lstrip_blocks": True}
     limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
     # Werkzeug would redirect an address with two slashes to one with the request's own Host in it.
     app.url_map.merge_slashes = False
