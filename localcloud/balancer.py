@@ -111,7 +111,9 @@ class Balancer:
         with self._lock:
             self._apply(load_balancers, target_groups)
 
-    def _apply(self, load_balancers: Iterable[DesiredLoadBalancer], target_groups: Iterable[DesiredTargetGroup]) -> None:
+    def _apply(
+        self, load_balancers: Iterable[DesiredLoadBalancer], target_groups: Iterable[DesiredTargetGroup]
+    ) -> None:
         wanted = {balancer.arn: balancer for balancer in load_balancers}
         sources = {
             listener.target_group_arn: balancer.address

@@ -61,5 +61,7 @@ def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
     # died is lost, and nothing that was sent after the death had been noticed.
     lost = load.failed("kill")
     latest = max((answer.at - killed for answer in lost), default=0.0)
-    print(f"{len(lost)} requests were lost with the instance, the last of them sent {latest * 1000:.0f} ms after it died")
+    print(
+        f"{len(lost)} requests were lost with the instance, the last of them sent {latest * 1000:.0f} ms after it died"
+    )
     assert latest < NOTICED

@@ -59,7 +59,7 @@ def descriptors() -> set[str]:
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except FileNotFoundError:
             continue
         if any(kind in target for kind in ("pidfd", "eventpoll", "eventfd")):

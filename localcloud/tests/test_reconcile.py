@@ -308,9 +308,7 @@ def test_a_quiet_cloud_is_not_looked_at_in_every_pass(world: World, monkeypatch:
     assert world.now() == InstanceState.STOPPED
 
 
-def test_what_just_happened_is_looked_at_at_once_and_for_a_while(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_just_happened_is_looked_at_at_once_and_for_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.state.all[ID] = instance()
     world.settle()
     looks = world.machine.looks
