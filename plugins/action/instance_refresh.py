@@ -37,17 +37,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             What the module returns.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
+        result.update(self._run_module(dict(self._task.args), task_vars))
+        return result
+
+    def _run_module(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         here = self._connection.transport == "local" and not self._play_context.become
         if not here or arguments.get("progress_file"):
-            return result | self._execute_module(module_args=arguments, task_vars=task_vars)
+            return dict(self._execute_module(module_args=arguments, task_vars=task_vars))
         with tempfile.TemporaryDirectory(prefix="instance-refresh-") as folder:
             path = Path(folder) / "progress"
             path.touch()
             with following(path, lambda line: Display().display(f"    {line}")):
-                return result | self._execute_module(
-                    module_args=arguments | {"progress_file": str(path)}, task_vars=task_vars
-                )
+                arguments["progress_file"] = str(path)
+                return dict(self._execute_module(module_args=arguments, task_vars=task_vars))
 
 
 @contextmanager
