@@ -68,9 +68,10 @@ side_by_side() (
       say "    ${names[$pid]} was ended"
     done
   }
-  trap 'end_all; exit 130' INT
-  trap 'end_all; exit 143' TERM
-  local name pid status shown=$SECONDS
+  local name pid status interrupted=0 shown=$SECONDS
+  # In a trap bash takes note of no child's end, so the work is the loop's.
+  trap 'interrupted=130' INT
+  trap 'interrupted=143' TERM
   # With job control each is a process group, and does not ignore Ctrl-C as a shell's background jobs otherwise do.
   set -m
   for name in "$@"; do
@@ -80,6 +81,10 @@ side_by_side() (
   set +m
   say "==> side by side: $*"
   while ((${#names[@]})); do
+    if ((interrupted)); then
+      end_all
+      exit "$interrupted"
+    fi
     for pid in "${!names[@]}"; do
       kill -0 "$pid" 2>/dev/null && continue
       status=0

@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).parents[2] / "bin/lib.sh"
 STAGES = """
 quick() { sleep 0.3; echo "quick is done"; }
 slow() { echo "slow begins"; sleep 1; echo "slow is done"; }
-bad() { sleep 0.5; echo "what went wrong"; false; echo "never"; }
+bad() { until [[ -e $work/begun ]]; do sleep 0.1; done; echo "what went wrong"; false; echo "never"; }
 endless() { python3 -c 'import time
 try:
     open("'"$work"'/begun", "w").close()
