@@ -183,6 +183,21 @@ ensure_venv() {
   say "$wanted" >"$stamp"
 }
 
+# ensure_web_tools: the checkers that come from npm, exactly as the lock file says; Node.js is in the virtual environment.
+# A stamp tells a finished folder from one whose making was interrupted.
+ensure_web_tools() {
+  local source=$project/tests/web folder=$work/web-tools wanted
+  wanted=$(cat "$source/package.json" "$source/package-lock.json" | sha256sum | cut -d' ' -f1)
+  if [[ -f $folder/.complete && $(<"$folder/.complete") == "$wanted" ]]; then
+    return 0
+  fi
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$source/package.json" "$source/package-lock.json" "$source/.npmrc" "$folder"
+  quietly "Install the locked npm packages" env PATH="$venv/bin:$PATH" npm ci --ignore-scripts --prefix "$folder"
+  say "$wanted" >"$folder/.complete"
+}
+
 # check_system: the kinds of machine that were tried.
 check_system() {
   local id version

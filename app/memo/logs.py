@@ -18,6 +18,8 @@ from typing import TextIO
 import orjson
 from flask import Flask, Response, g, has_request_context, request
 
+from memo import metrics
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9=;:_.-]{1,200}")
 _FIELDS = ("method", "route", "status", "ms", "dependency", "error", "number", "reason", "detail")
 _PROBE_ROUTE = "health.alive"
@@ -84,15 +86,18 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = request_id()
+    route = request.url_rule.rule if request.url_rule else metrics.NO_ROUTE
+    seconds = time.perf_counter() - g.started if "started" in g else 0.0
+    metrics.request_done(request.method, route, response.status_code, seconds)
     # Probes come every few seconds from every zone and say nothing while they succeed.
     if request.endpoint != _PROBE_ROUTE or response.status_code >= 400:
         _log.info(
             "request",
             extra={
                 "method": request.method,
-                "route": request.url_rule.rule if request.url_rule else "(none)",
+                "route": route,
                 "status": response.status_code,
-                "ms": round((time.perf_counter() - g.started) * 1000, 1) if "started" in g else None,
+                "ms": round(seconds * 1000, 1),
             },
         )
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 from flask_babel import Babel
 
-from memo.identity import cookie_path
+from memo.identity import cookie_name, cookie_path
 from memo.services import services
 
 LANGUAGES = {"en": "English", "ko": "한국어"}
@@ -29,7 +29,7 @@ def init_app(app: Flask) -> None:
 
 def language() -> str:
     """The code of the language of this request."""
-    chosen = request.cookies.get(_LANGUAGE_COOKIE)
+    chosen = request.cookies.get(cookie_name(_LANGUAGE_COOKIE))
     if chosen in LANGUAGES:
         return str(chosen)
     return request.accept_languages.best_match(LANGUAGES) or "en"
@@ -37,7 +37,7 @@ def language() -> str:
 
 def theme() -> str:
     """`light`, `dark`, or `auto`: as the browser prefers."""
-    chosen = request.cookies.get(_THEME_COOKIE)
+    chosen = request.cookies.get(cookie_name(_THEME_COOKIE))
     return str(chosen) if chosen in THEMES else "auto"
 
 
@@ -52,7 +52,7 @@ def remember(response: Response, *, language: str | None, theme: str | None) -> 
 def _set(response: Response, name: str, value: str) -> None:
     secure = services().settings.cookie_secure
     response.set_cookie(
-        name,
+        cookie_name(name),
         value,
         max_age=_SECONDS,
         path=cookie_path(),

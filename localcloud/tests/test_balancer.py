@@ -166,6 +166,8 @@ def test_no_target_is_503_and_a_healthy_one_serves_from_the_balancers_address(wo
 
 
 def test_headers_are_albs(world: World, one: Target) -> None:
+    """ELB User Guide, "HTTP headers and Application Load Balancers" and "Request tracing for your Application Load
+    Balancer": an id is made, or kept and extended; a client's X-Forwarded-For is followed by the true address."""
     world.targets(one)
     world.until(lambda: world.states() == [HealthState.HEALTHY])
     _, _, body = world.get()
