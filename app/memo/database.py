@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import select
 import ssl
+import time
 from typing import Any
 
+import pymysql
+from pymysql.connections import Connection
 from sqlalchemy import URL
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from memo.breaker import GuardedPool
 from memo.config import Settings
 
 _POOL_WAIT_SECONDS = 2
 _POOL_RECYCLE_SECONDS = 900
+_TRUSTED_SECONDS = 1.0
+"""A connection that was good so short a time ago, and has no news, is not asked again: no server restarts so fast."""
+
+CLEAN = "clean"
+"""In a connection's `info`: its transaction is over, there is nothing to roll back."""
+
+_USED_AT = "used_at"
 
 
 def url(settings: Settings) -> URL:
@@ -54,7 +67,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": settings.database_pool_size,
         "pool_timeout": _POOL_WAIT_SECONDS,
-        "pool_pre_ping": True,
+        "pool_reset_on_return": None,
+        "pool_events": [(_check_before_use, "checkout"), (_clean_after_use, "reset")],
         "pool_recycle": _POOL_RECYCLE_SECONDS,
         "hide_parameters": True,  # an error's text would otherwise carry memo texts and names into the log
         "isolation_level": "READ COMMITTED",
@@ -65,3 +79,31 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "write_timeout": settings.database_read_timeout,
         },
     }
+
+
+def _check_before_use(connection: Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Replace a connection that is dead, and all older ones: SQLAlchemy's pre-ping, left out where it can be."""
+    used_at = record.info.get(_USED_AT)
+    if used_at is None or (time.monotonic() - used_at < _TRUSTED_SECONDS and _is_silent(connection)):
+        return
+    try:
+        connection.ping(reconnect=False)
+    except pymysql.err.Error as error:
+        raise InvalidatePoolError from error
+
+
+def _clean_after_use(connection: Connection[Any], record: ConnectionPoolEntry, state: PoolResetState) -> None:
+    """End the transaction, if one may be open."""
+    record.info[_USED_AT] = time.monotonic()
+    if not record.info.pop(CLEAN, False) and not state.transaction_was_reset:
+        connection.rollback()
+
+
+def _is_silent(connection: Connection[Any]) -> bool:
+    """Nothing to read: a server that goes says so, and ends the connection."""
+    link = connection._sock  # type: ignore[attr-defined]  # PyMySQL has no public way to its socket
+    if link is None:
+        return False
+    watch = select.poll()
+    watch.register(link, select.POLLIN)
+    return not watch.poll(0)

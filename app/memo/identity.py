@@ -30,13 +30,19 @@ def token_user_id() -> str | None:
     """
     if "Authorization" not in request.headers:
         return None
-    given = request.authorization
-    if given is None or given.type != "bearer" or not given.token:
-        raise BearerRefused
-    user_id = services().tokens.user(given.token)
+    if "token_user_id" not in g:
+        given = request.authorization
+        bearer = given is not None and given.type == "bearer" and given.token
+        g.token_user_id = services().tokens.user(bearer) if bearer else None
+    user_id: str | None = g.token_user_id
     if user_id is None:
         raise BearerRefused
     return user_id
+
+
+def session_key() -> str | None:
+    """Under what Redis would have the session of this request."""
+    return services().sessions.key(_session_token())
 
 
 def begin_session(response: Response, user_id: str) -> None:

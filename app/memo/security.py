@@ -9,7 +9,7 @@ from flask import Flask, Response, abort, request
 from memo.services import services
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OWN_SITE = frozenset({"same-origin", "none"})
+OWN_SITE = frozenset({"same-origin", "none"})
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -41,7 +41,7 @@ def _refuse_other_sites() -> None:
         return
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
-        if site not in _OWN_SITE:
+        if site not in OWN_SITE:
             abort(403, "This request came from another site.")
         return
     origin = request.headers.get("Origin")
@@ -66,12 +66,19 @@ def _host(url: str) -> str | None:
     return host if port in (None, default) else f"{host}:{port}"
 
 
+def headers_for(*, secure: bool) -> list[tuple[str, str]]:
+    """The headers of every answer.
+
+    Args:
+        secure: the request came over TLS.
+    """
+    # Browsers ignore the further one from an untrustworthy origin, with an error on their console.
+    return [*_HEADERS.items(), *([("Cross-Origin-Opener-Policy", "same-origin")] if secure else [])]
+
+
 def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
+    for name, value in headers_for(secure=request.is_secure):
         response.headers.setdefault(name, value)
-    if request.is_secure:
-        # Browsers ignore it from an untrustworthy origin, with an error on their console.
-        response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     return response

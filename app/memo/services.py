@@ -9,7 +9,10 @@ from flask import Flask, current_app
 from redis import Redis
 
 from memo.accounts import AccountStore
+from memo.admission import Admission
+from memo.cache import MemoCache
 from memo.config import Settings
+from memo.limits import Limiter
 from memo.memos import MemoStore
 from memo.naver import NaverLogin
 from memo.portability import Importer
@@ -26,6 +29,9 @@ class Services:
 
     settings: Settings
     redis: Redis
+    cache: MemoCache
+    admission: Admission
+    limiter: Limiter
     users: UserStore
     memos: MemoStore
     sessions: SessionStore
