@@ -106,9 +106,8 @@ class TokenStore:
 
     def any(self, user_id: str) -> bool:
         """Whether a user has a token."""
-        return (
-            self._session.execute(select(ApiToken.id).where(ApiToken.user_id == user_id).limit(1)).first() is not None
-        )
+        query = select(ApiToken.id).where(ApiToken.user_id == user_id).limit(1)
+        return self._session.scalar(query) is not None
 
     def revoke(self, user_id: str, token_id: int) -> bool:
         """End a token.
