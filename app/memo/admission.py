@@ -18,8 +18,8 @@ HEAD = 54
 
 # Answers: {0} nobody's session; {1, user} go on, {2, user, lease} go on and keep the answer, {3, user, answer},
 # {4, user, answer's head} the client has it already, {5, user, milliseconds} too many requests.
-# An answer is: the second at which it is over (10 digits), its ETag (40) or blanks, the length of the rest of its head (4
-# digits), that, and the body.
+# An answer is: the second at which it is over (10 digits), its ETag (40) or blanks, the length of the rest of its head
+# (4 digits), that, and the body.
 _ADMIT = (
     scripts.SESSION
     + GCRA

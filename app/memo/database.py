@@ -5,11 +5,15 @@ from __future__ import annotations
 import select
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
@@ -19,12 +23,13 @@ from memo.config import Settings
 _POOL_WAIT_SECONDS = 2
 _POOL_RECYCLE_SECONDS = 900
 _TRUSTED_SECONDS = 1.0
-"""A connection that was good so short a time ago, and has no news, is not asked again: no server restarts so fast."""
+"""No server restarts within so short a time."""
 
 CLEAN = "clean"
 """In a connection's `info`: its transaction is over, there is nothing to roll back."""
 
 _USED_AT = "used_at"
+_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 
 
 def url(settings: Settings) -> URL:
@@ -81,10 +86,28 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def connected(engine: Engine) -> Iterator[SqlConnection]:
+    """A connection, with no question before its use if it was good a moment ago and has no news since.
+
+    The way for one statement whose cost counts. Everywhere else each use begins with a question: the answer that does not
+    come is what tells the breaker that MySQL is gone.
+    """
+    token = _trusting.set(True)
+    try:
+        connection = engine.connect()
+    finally:
+        _trusting.reset(token)
+    with connection:
+        yield connection
+
+
 def _check_before_use(connection: Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
-    """Replace a connection that is dead, and all older ones: SQLAlchemy's pre-ping, left out where it can be."""
+    """Replace a connection that is dead, and all older ones, as SQLAlchemy's own pre-ping does."""
     used_at = record.info.get(_USED_AT)
-    if used_at is None or (time.monotonic() - used_at < _TRUSTED_SECONDS and _is_silent(connection)):
+    if used_at is None:
+        return
+    if _trusting.get() and time.monotonic() - used_at < _TRUSTED_SECONDS and _is_silent(connection):
         return
     try:
         connection.ping(reconnect=False)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from memo import logs, preferences, security
 from memo.admission import HEAD, Admitted
@@ -213,7 +212,7 @@ class Lane:
                 service.cache.changed(admitted.user_id, fence)
         except UnknownUser:
             return self._app(environ, start_response)
-        except (RedisError, DependencyDown, SQLAlchemyError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, Flask answers and logs it
             environ[FAILED] = error
             return self._app(environ, start_response)
         body = dump(memo)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import scoped_session
 
 from memo import grams
 from memo.cache import MemoCache
-from memo.database import CLEAN
+from memo.database import CLEAN, connected
 from memo.models import DeletedMemo, IdempotencyKey, Memo
 from memo.search import SearchIndex
 
@@ -310,7 +310,7 @@ class MemoStore:
         now = datetime.now(UTC)
         moment = now.replace(tzinfo=None)
         try:
-            with engine.connect() as connection:
+            with connected(engine) as connection:
                 memo_id = connection.exec_driver_sql(_ADD, (user_id, text, moment, moment)).lastrowid
                 connection.commit()
                 connection.info[CLEAN] = True
