@@ -1,4 +1,4 @@
-"""An instance for benchmarks: the web role's packages on the base image, with MySQL and Redis beside it on its loopback.
+"""An instance for benchmarks: the web role's packages on the base image, with MySQL and Redis on its loopback.
 
 The configuration is rendered from the roles' own templates with their own defaults, so that what is measured is what is
 deployed. All of it is in containers without a network, and is removed at the end.
@@ -228,7 +228,8 @@ def _image() -> str:
             touch /etc/cloud/cloud-init.disabled
             useradd --system memo
             python3 -m venv /opt/memo/venv
-            /opt/memo/venv/bin/pip install -q --no-cache-dir --only-binary :all: --require-hashes -r /root/requirements.txt
+            pip="/opt/memo/venv/bin/pip install --quiet --no-cache-dir --only-binary :all: --require-hashes"
+            $pip --requirement /root/requirements.txt
         """
         podman("exec", builder, "sh", "-euc", script, timeout=900)
         podman("commit", "--quiet", builder, image)

@@ -1,4 +1,4 @@
-"""Fills the benchmark's database, as the service's own user and with its own session store. Prints the sessions as JSON.
+"""Fills the benchmark's database, as the service's own user and with its own session store. Prints the sessions.
 
 Readers have 20 memos each, of an hour to a month ago; writers none. A session is stored once for the service and once
 for the contestants, whose cookie is looked up as it is.
@@ -15,9 +15,7 @@ from memo.models import Memo, User, db
 from sqlalchemy import insert
 
 USERS, MEMOS = 200, 20
-WORDS = (
-    "회의 예산 여행 영수증 책 산책 요리 선물 병원 약속 코드 배포 일정 사진 milk coffee call home train ticket".split()
-)
+WORDS = ["회의", "예산", "여행", "영수증", "책", "산책", "요리", "선물", "milk", "coffee", "call", "home", "train"]
 
 
 def main() -> None:

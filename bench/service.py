@@ -1,4 +1,4 @@
-"""The service beside others under the same nginx and uWSGI, in one run: how many requests, at what cost, in how much memory.
+"""The service beside others under the same nginx and uWSGI, in one run: requests, what each costs, and memory.
 
     .venv/bin/python bench/service.py [--rounds N] [--seconds N]
 
@@ -161,7 +161,8 @@ def take(made: Instance, turn: Turn, seconds: int, connections: int) -> dict[str
         f" {connections} /etc/memo/{turn.task}-{turn.contestant}.lua http://127.0.0.1{path}"
     )
     found: dict[str, Any] = json.loads(answer)
-    if set(found["statuses"]) != {str(turn.status)}:
+    # At the end wrk leaves while answers are under way, which nginx logs as 499.
+    if found["statuses"].pop("499", 0) > connections or set(found["statuses"]) != {str(turn.status)}:
         raise RuntimeError(f"{turn}: {found['statuses']}")
     for name, label in ((made.mysql, "mysql"), (made.redis, "redis")):
         found["cpu"][label] = 1000 * (made.cpu_seconds(name) - before[name]) / found["requests"]
@@ -201,8 +202,8 @@ def report(results: dict[Turn, list[dict[str, Any]]]) -> int:
     free = INSTANCE_MIB - KERNEL_MIB - used
     missed += free < 300
     print(
-        f"the instance without the other contestants' workers: {used:.0f} MiB; of {INSTANCE_MIB} MiB, less {KERNEL_MIB} for the"
-        f" kernel, {free:.0f} MiB are free, aim 300"
+        f"the instance without the other contestants' workers: {used:.0f} MiB; of {INSTANCE_MIB} MiB, less"
+        f" {KERNEL_MIB} for the kernel, {free:.0f} MiB are free, aim 300"
     )
     print(f"{missed} aims missed")
     return 1 if missed else 0

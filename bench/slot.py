@@ -48,7 +48,8 @@ def main() -> None:
         key: float(number) * _UNITS[u] for key, number, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", done.stdout)
     }
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    assert rate is not None, done.stdout
+    if rate is None:
+        raise RuntimeError(done.stdout)
     print(
         json.dumps(
             {

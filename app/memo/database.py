@@ -90,8 +90,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 def connected(engine: Engine) -> Iterator[SqlConnection]:
     """A connection, with no question before its use if it was good a moment ago and has no news since.
 
-    The way for one statement whose cost counts. Everywhere else each use begins with a question: the answer that does not
-    come is what tells the breaker that MySQL is gone.
+    The way for one statement whose cost counts. Everywhere else each use begins with a question: the answer that does
+    not come is what tells the breaker that MySQL is gone.
     """
     token = _trusting.set(True)
     try:

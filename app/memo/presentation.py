@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from math import floor, inf
+from math import ceil, inf
 from typing import Any
 
 from flask import Flask, g, request
@@ -66,8 +66,8 @@ def steady_seconds(age: timedelta) -> float:
         return _JUST_NOW.total_seconds() - seconds
     unit = next(unit for unit in _UNITS if seconds + 1 >= _THRESHOLD * unit)
     ends = [_THRESHOLD * larger for larger in _UNITS if larger > unit]
-    ends += [(floor(seconds / unit + 0.5) + 0.5) * unit, _RELATIVE.total_seconds()]
-    return max(0.0, min(end for end in ends if end > seconds) - seconds - 1)
+    ends += [(ceil(seconds / unit - 0.5) + 0.5) * unit, _RELATIVE.total_seconds()]
+    return max(0.0, min(end for end in ends if end >= seconds) - seconds - 1)
 
 
 def highlight(text: str, query: str | None) -> Markup:
