@@ -12,12 +12,14 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask
 from redis.exceptions import RedisError
+from werkzeug.http import http_date
 
 from memo import logs, preferences, security
 from memo.admission import HEAD, Admitted
@@ -50,6 +52,7 @@ _UNUSUAL = frozenset(
     }
 )
 _OF_A_BODY = frozenset({"Content-Type", "Content-Length"})
+_OF_THE_MOMENT = frozenset({"Date", "X-Request-Id"})
 _LONGEST_SECONDS = 2 * LIFETIME_SECONDS
 
 
@@ -131,6 +134,8 @@ class Lane:
             if key:
                 body = body.replace(key.encode(), secrets.token_urlsafe().encode(), 1)
         headers.append(("X-Request-Id", request_id))
+        if not key:
+            headers.append(("Date", _date(int(time.time()))))  # Flask's answers to conditional requests have one
         self._done("GET", path, int(status[:3]), started, request_id, hit=True)
         start_response(status, headers)
         return [body]
@@ -189,7 +194,7 @@ class Lane:
         keys = body.count(key.encode())
         if keys > 1:
             return
-        kept = [header for header in headers if header[0] != "X-Request-Id"]
+        kept = [header for header in headers if header[0] not in _OF_THE_MOMENT]
         head = orjson.dumps([kept, key if keys else ""])
         value = f"{until:010}{_etag_of(headers) or _NO_ETAG}{len(head):04}".encode() + head + body
         self._services.cache.store(admitted.user_id or "", admitted.lease, field, value)
@@ -287,6 +292,11 @@ def _variant(environ: WSGIEnvironment) -> str | None:
 def _etag_of(headers: Headers) -> str | None:
     match = _ETAG.fullmatch(dict(headers).get("ETag", ""))
     return match[1] if match else None
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return http_date(second)
 
 
 def _request_id(environ: WSGIEnvironment) -> str:
