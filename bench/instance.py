@@ -49,7 +49,7 @@ def render(role: str, template: str, **variables: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - configuration files, not HTML
     )
-    environment.filters |= CoreFilters().filters() | SetFilters().filters()  # type: ignore[no-untyped-call]  # ansible has no types
+    environment.filters |= CoreFilters().filters() | SetFilters().filters()
     return environment.get_template(f"{template}.j2").render(
         {"ansible_managed": "Made for a benchmark", **defaults, **variables}
     )

@@ -43,7 +43,7 @@ def main() -> None:
         while Path("/run/nginx.pid").exists():
             time.sleep(0.02)
     statuses = Counter(json.loads(line)["status"] for line in _LOG.read_text(encoding="utf-8").splitlines())
-    total = sum(statuses.values())
+    total = max(1, sum(statuses.values()))
     latency = {
         key: float(number) * _UNITS[u] for key, number, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", done.stdout)
     }

@@ -107,7 +107,7 @@ def build(settings: Settings | None = None) -> Flask:
         app.register_blueprint(part.blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
-    for command in (cli.check, cli.compatible, cli.index, cli.migrate, cli.rehearse):
+    for command in (cli.check, cli.compatible, cli.forget, cli.index, cli.migrate, cli.rehearse):
         app.cli.add_command(command)
     _name_static_files_by_content(app)
 

@@ -116,7 +116,7 @@ def list_memos() -> Response:
         return redirect(url_for("page"))  # type: ignore[return-value]  # Flask's own response class at run time
     response = jsonify(memos=[memo.as_dict() for memo in newest(g.user_id)])
     response.add_etag()
-    return response.make_conditional(request)
+    return response.make_conditional(request)  # type: ignore[return-value]  # as above
 
 
 @app.post("/memo/memo")
