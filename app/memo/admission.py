@@ -7,10 +7,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import NoScriptError
 
 from memo import scripts
+from memo.breaker import GuardedRedis
 from memo.cache import LIFETIME_SECONDS, new_epoch
 from memo.limits import GCRA, Bucket
 
@@ -86,7 +86,7 @@ class Admission:
         writes: how often a user may write.
     """
 
-    def __init__(self, redis: Redis, idle_seconds: int, reads: Bucket, writes: Bucket) -> None:
+    def __init__(self, redis: GuardedRedis, idle_seconds: int, reads: Bucket, writes: Bucket) -> None:
         self._redis = redis
         self._idle = idle_seconds
         self._buckets = {"read": reads, "write": writes}
@@ -134,11 +134,11 @@ class Admission:
 
     def _evaluate(self, *arguments: str | int) -> Any:  # noqa: ANN401 - what the script answers
         try:
-            return self._redis.execute_command("EVALSHA", self._sha, 1, *arguments, NEVER_DECODE=True)  # type: ignore[no-untyped-call]  # redis-py has no types
+            return self._redis.ask("EVALSHA", self._sha, 1, *arguments)
         except NoScriptError:
             # Redis (re)started: scripts are not persisted. It may have lost its last second, with fences in it, and
             # answers that were removed may be back. Nothing kept is handed out without this script, so whoever brings
             # it makes them worthless first.
             new_epoch(self._redis)
             self._redis.script_load(_ADMIT)
-            return self._redis.execute_command("EVALSHA", self._sha, 1, *arguments, NEVER_DECODE=True)  # type: ignore[no-untyped-call]  # as above
+            return self._redis.ask("EVALSHA", self._sha, 1, *arguments)

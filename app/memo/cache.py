@@ -21,8 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from memo import scripts
+from memo.breaker import GuardedRedis
 
 LIFETIME_SECONDS = 600
 MOST_BYTES = 128 * 1024
@@ -44,7 +46,7 @@ class MemoCache:
         redis: the client.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: GuardedRedis) -> None:
         self._redis = redis
         self._begin = redis.register_script(_BEGIN)
         self._finish = redis.register_script(_FINISH)
@@ -66,7 +68,10 @@ class MemoCache:
 
     def changed(self, user_id: str, fence: str) -> None:
         """The change behind a fence is committed, or will never be."""
-        self._finish(keys=[], args=[user_id, fence])
+        try:
+            self._redis.ask("EVALSHA", self._finish.sha, 0, user_id, fence)
+        except NoScriptError:
+            self._finish(keys=[], args=[user_id, fence])
 
     def store(self, user_id: str, lease: bytes, field: str, value: bytes) -> bool:
         """Keep an answer.

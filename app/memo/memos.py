@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pymysql
 from flask_sqlalchemy.session import Session
 from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.engine import CursorResult
@@ -17,7 +18,7 @@ from sqlalchemy.orm import scoped_session
 
 from memo import grams
 from memo.cache import MemoCache
-from memo.database import CLEAN, connected
+from memo.database import insert_row
 from memo.models import DeletedMemo, IdempotencyKey, Memo
 from memo.search import SearchIndex
 
@@ -310,12 +311,9 @@ class MemoStore:
         now = datetime.now(UTC)
         moment = now.replace(tzinfo=None)
         try:
-            with connected(engine) as connection:
-                memo_id = connection.exec_driver_sql(_ADD, (user_id, text, moment, moment)).lastrowid
-                connection.commit()
-                connection.info[CLEAN] = True
-        except IntegrityError as error:
-            if error.orig is not None and error.orig.args[0] == _MYSQL_NO_REFERENCED_ROW:
+            memo_id = insert_row(engine, _ADD, (user_id, text, moment, moment))
+        except pymysql.err.IntegrityError as error:
+            if error.args[0] == _MYSQL_NO_REFERENCED_ROW:
                 raise UnknownUser(user_id) from None
             raise
         return StoredMemo(memo_id, text, False, now, now)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, current_app
-from redis import Redis
 
 from memo.accounts import AccountStore
 from memo.admission import Admission
+from memo.breaker import GuardedRedis
 from memo.cache import MemoCache
 from memo.config import Settings
 from memo.limits import Limiter
@@ -28,7 +28,7 @@ class Services:
     """What the views work with."""
 
     settings: Settings
-    redis: Redis
+    redis: GuardedRedis
     cache: MemoCache
     admission: Admission
     limiter: Limiter

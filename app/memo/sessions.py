@@ -84,7 +84,7 @@ class LiveSession:
     agent: str
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings) -> GuardedRedis:
     """A client that connects when first used; every wait is bounded.
 
     One immediate retry repairs a pooled connection that Redis closed (a restart); redis-py's default, three
