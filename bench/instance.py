@@ -42,6 +42,10 @@ def render(role: str, template: str, **variables: object) -> str:
     """
     folder = PROJECT / "roles" / role
     defaults: dict[str, Any] = yaml.safe_load((folder / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    internals = folder / "vars" / "main.yml"
+    if internals.exists():
+        found: dict[str, Any] = yaml.safe_load(internals.read_text(encoding="utf-8"))
+        defaults |= {name: value for name, value in found.items() if "{{" not in str(value)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -129,13 +133,16 @@ class Instance:
     def serve(self, name: str, wsgi: str) -> None:
         """Run an application under uWSGI, as `memo_app` does, and write an nginx configuration for it."""
         runtime = f"/run/memo-{name}"
-        ini = render("memo_app", "uwsgi.ini", memo_app_wsgi=wsgi, __memo_app_runtime=runtime)
+        metrics = f"{runtime}/metrics"
+        ini = render(
+            "memo_app", "uwsgi.ini", memo_app_wsgi=wsgi, __memo_app_runtime=runtime, __memo_app_metrics=metrics
+        )
         self.write(f"/etc/memo/{name}.ini", ini)
         self.write(
             f"/etc/memo/{name}.nginx.conf", render("web", "nginx.conf", web_uwsgi_socket=f"{runtime}/uwsgi.sock")
         )
         self.run(
-            f"install -d -o memo -g www-data -m 0750 {runtime}; chmod 755 {runtime};"
+            f"install -d -o memo -g www-data -m 0755 {runtime}; install -d -o memo -m 0700 {metrics};"
             f" systemd-run --quiet --unit=memo-{name} --property=Type=notify --property=NotifyAccess=all"
             " --property=User=memo --property=SupplementaryGroups=www-data --property=WorkingDirectory=/opt/memo/app"
             " --property=EnvironmentFile=/run/memo/environment --property=UMask=0077"

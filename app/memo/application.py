@@ -23,6 +23,7 @@ from memo import (
     gate,
     health,
     logs,
+    metrics,
     pages,
     preferences,
     presentation,
@@ -61,7 +62,11 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logs.configure(settings.log_level)
     app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
+    # Lines that hold only a tag leave nothing in the page.
+    app.jinja_options = {**app.jinja_options, "trim_blocks": True, "lstrip_blocks": True}
     limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
+    # Werkzeug would redirect an address with two slashes to one with the request's own Host in it.
+    app.url_map.merge_slashes = False
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SQLALCHEMY_DATABASE_URI=database.url(settings),
@@ -107,7 +112,8 @@ def build(settings: Settings | None = None) -> Flask:
         app.register_blueprint(part.blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
-    for command in (cli.check, cli.compatible, cli.forget, cli.index, cli.migrate, cli.rehearse):
+    commands = (cli.check, cli.compatible, cli.forget, cli.index, cli.log_out, cli.migrate, cli.rehearse)
+    for command in commands:
         app.cli.add_command(command)
     _name_static_files_by_content(app)
 
@@ -115,6 +121,8 @@ def build(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    app.wsgi_app = security.ConnectionScheme(app.wsgi_app)  # type: ignore[method-assign]
+    metrics.init_app(app)
     return app
 
 

@@ -150,6 +150,10 @@ class Settings:
             problems.append(f"MEMO_URL_PREFIX={self.url_prefix!r}: give a path such as /memo, or nothing for the root")
         if not _COOKIE_NAME.fullmatch(self.cookie_name):
             problems.append(f"MEMO_COOKIE_NAME={self.cookie_name!r}: use letters, digits, '-' and '_'")
+        if self.cookie_name.startswith(("__Host-", "__Secure-")) and not self.cookie_secure:
+            problems.append(
+                f"MEMO_COOKIE_NAME={self.cookie_name}: set MEMO_COOKIE_SECURE=1, or browsers refuse the cookie"
+            )
         if self.secret_key and len(self.secret_key) < _SECRET_KEY_CHARACTERS:
             problems.append(
                 f"MEMO_SECRET_KEY is shorter than {_SECRET_KEY_CHARACTERS} characters:"

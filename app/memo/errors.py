@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
+from memo import metrics
 from memo.breaker import DependencyDown
 from memo.notices import N_
 from memo.serialization import json_response
@@ -117,6 +118,7 @@ def _still_down(error: DependencyDown) -> Response:
 
 
 def _unavailable(dependency: str, error: str, number: int | None) -> Response:
+    metrics.dependency_failed(dependency)
     _log.error("dependency down", extra={"dependency": dependency, "error": error, "number": number})
     title, detail = (gettext(words) for words in _WORDS[dependency])
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

@@ -21,11 +21,12 @@ from flask import Flask
 from redis.exceptions import RedisError
 from werkzeug.http import http_date
 
-from memo import logs, preferences, security
+from memo import logs, metrics, preferences, security
 from memo.admission import HEAD, Admitted
 from memo.breaker import DependencyDown
 from memo.cache import LIFETIME_SECONDS, new_fence
 from memo.gate import ADMITTED, ANSWERED, FAILED, FORM_KEY
+from memo.identity import named_like
 from memo.memos import InvalidText, UnknownUser
 from memo.serialization import dump
 from memo.services import Services
@@ -72,6 +73,8 @@ class Lane:
         self._list = f"{settings.url_prefix}/memo"
         self._page = f"{settings.url_prefix}/"
         self._cookie = settings.cookie_name
+        self._language = named_like(settings.cookie_name, preferences.LANGUAGE_COOKIE)
+        self._theme = named_like(settings.cookie_name, preferences.THEME_COOKIE)
         self._longest_body = int(app.config["MAX_CONTENT_LENGTH"])
         # Another version, or another configuration, may answer in another way: each keeps its own answers.
         self._version = _fingerprint(settings.url_prefix, str(settings.memo_max_characters))
@@ -106,7 +109,7 @@ class Lane:
             return self._app(environ, start_response)
         field = f"{self._version}:{environ['wsgi.url_scheme']}:list"
         if path == self._page:
-            variant = _variant(environ)
+            variant = self._variant(environ)
             if variant is None:
                 return self._app(environ, start_response)
             field = f"{self._version}:{environ['wsgi.url_scheme']}:{variant}"
@@ -256,11 +259,30 @@ class Lane:
         with self._flask.app_context():
             return self._flask.extensions["sqlalchemy"].engine
 
+    def _variant(self, environ: WSGIEnvironment) -> str | None:
+        """What the page's looks depend on; None when Flask is to find out."""
+        cookies = environ.get("HTTP_COOKIE", "")
+        language = theme = None
+        if self._language in cookies:
+            language = _cookie(cookies, self._language)
+            if language is None:
+                return None
+        if self._theme in cookies:
+            theme = _cookie(cookies, self._theme)
+            if theme is None:
+                return None
+        accepted = environ.get("HTTP_ACCEPT_LANGUAGE", "")
+        return f"{preferences.language_for(language, accepted)}:{preferences.theme_for(theme)}"
+
     def _done(
         self, method: str, path: str, status: int, started: float, request_id: str, *, hit: bool | None = None
     ) -> None:
         """A request was answered here: the one place where that is counted and logged."""
-        logs.log_request(method, path, status, time.perf_counter() - started, request_id)
+        seconds = time.perf_counter() - started
+        metrics.request_done(method, path, status, seconds)
+        if hit is not None:
+            metrics.cache_asked("page" if path == self._page else "list", hit)
+        logs.log_request(method, path, status, seconds, request_id)
 
 
 def _cookie(header: str, name: str) -> str | None:
@@ -271,22 +293,6 @@ def _cookie(header: str, name: str) -> str | None:
         if part.startswith(f"{name}="):
             return part[len(name) + 1 :]
     return None
-
-
-def _variant(environ: WSGIEnvironment) -> str | None:
-    """What the page's looks depend on."""
-    cookies = environ.get("HTTP_COOKIE", "")
-    language = theme = None
-    if preferences.LANGUAGE_COOKIE in cookies:
-        language = _cookie(cookies, preferences.LANGUAGE_COOKIE)
-        if language is None:
-            return None
-    if preferences.THEME_COOKIE in cookies:
-        theme = _cookie(cookies, preferences.THEME_COOKIE)
-        if theme is None:
-            return None
-    accepted = environ.get("HTTP_ACCEPT_LANGUAGE", "")
-    return f"{preferences.language_for(language, accepted)}:{preferences.theme_for(theme)}"
 
 
 def _etag_of(headers: Headers) -> str | None:

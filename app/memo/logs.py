@@ -18,6 +18,8 @@ from typing import TextIO
 import orjson
 from flask import Flask, Response, g, has_request_context, request
 
+from memo import metrics
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9=;:_.-]{1,200}")
 _FIELDS = ("method", "route", "status", "ms", "dependency", "error", "number", "reason", "detail")
 _PROBE_ROUTE = "health.alive"
@@ -92,22 +94,24 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = request_id()
+    route = request.url_rule.rule if request.url_rule else metrics.NO_ROUTE
+    seconds = time.perf_counter() - g.started if "started" in g else 0.0
+    if LOGGED_LATER not in request.environ:
+        metrics.request_done(request.method, route, response.status_code, seconds)
     # Probes come every few seconds from every zone and say nothing while they succeed.
     if (request.endpoint != _PROBE_ROUTE or response.status_code >= 400) and LOGGED_LATER not in request.environ:
-        route = request.url_rule.rule if request.url_rule else "(none)"
-        seconds = time.perf_counter() - g.started if "started" in g else None
         log_request(request.method, route, response.status_code, seconds)
     return response
 
 
-def log_request(method: str, route: str, status: int, seconds: float | None, request_id: str | None = None) -> None:
+def log_request(method: str, route: str, status: int, seconds: float, request_id: str | None = None) -> None:
     """Log a request that was answered.
 
     Args:
         method: its method.
         route: the rule that took it.
         status: of the answer.
-        seconds: it took, if known.
+        seconds: it took.
         request_id: outside of Flask's handling of a request.
     """
     if not _log.isEnabledFor(logging.INFO):
@@ -115,6 +119,6 @@ def log_request(method: str, route: str, status: int, seconds: float | None, req
     # Made by hand: looking for the line of code that logs costs more than the rest.
     record = logging.LogRecord(_log.name, logging.INFO, __file__, 0, "request", None, None)
     record.__dict__.update(method=method, route=route, status=status)
-    record.ms = None if seconds is None else round(seconds * 1000, 1)
+    record.ms = round(seconds * 1000, 1)
     record.request_id = request_id
     _log.handle(record)

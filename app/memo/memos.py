@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from sqlalchemy.orm import scoped_session
 
 from memo import grams
 from memo.cache import MemoCache
+from memo.characters import VISIBLE
 from memo.database import insert_row
 from memo.models import DeletedMemo, IdempotencyKey, Memo
 from memo.search import SearchIndex
@@ -39,8 +40,7 @@ _INDEXING_SECONDS = 0.5
 
 _MYSQL_DUPLICATE = 1062
 _MYSQL_NO_REFERENCED_ROW = 1452
-_INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols to Unicode, empty to the eye: the Hangul fillers and the blank Braille pattern."""
+_VISIBLE = re.compile(VISIBLE)
 
 
 _ADD = "INSERT INTO memos (user_id, text, pinned, created_at, updated_at) VALUES (%s, %s, 0, %s, %s)"
@@ -149,7 +149,7 @@ class MemoStore:
                 text.encode()
             except UnicodeEncodeError as error:  # half of a surrogate pair
                 raise InvalidText("not-text") from error
-        if all(_is_invisible(character) for character in text):
+        if _VISIBLE.search(text) is None:
             raise InvalidText("blank")
 
     def page(
@@ -489,7 +489,3 @@ class MemoStore:
             self._session.rollback()
             raise Changed(memo_id)
         return found
-
-
-def _is_invisible(character: str) -> bool:
-    return character in _INVISIBLE or unicodedata.category(character)[0] in "CZ"

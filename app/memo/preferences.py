@@ -9,7 +9,7 @@ from flask_babel import Babel
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
-from memo.identity import cookie_path
+from memo.identity import cookie_name, cookie_path
 from memo.services import services
 
 LANGUAGES = {"en": "English", "ko": "한국어"}
@@ -33,7 +33,7 @@ def init_app(app: Flask) -> None:
 
 def language() -> str:
     """The code of the language of this request."""
-    return language_for(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language", ""))
+    return language_for(request.cookies.get(cookie_name(LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +46,7 @@ def language_for(chosen: str | None, accepted: str) -> str:
 
 def theme() -> str:
     """`light`, `dark`, or `auto`: as the browser prefers."""
-    return theme_for(request.cookies.get(THEME_COOKIE))
+    return theme_for(request.cookies.get(cookie_name(THEME_COOKIE)))
 
 
 def theme_for(chosen: str | None) -> str:
@@ -65,7 +65,7 @@ def remember(response: Response, *, language: str | None, theme: str | None) -> 
 def _set(response: Response, name: str, value: str) -> None:
     secure = services().settings.cookie_secure
     response.set_cookie(
-        name,
+        cookie_name(name),
         value,
         max_age=_SECONDS,
         path=cookie_path(),

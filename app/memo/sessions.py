@@ -203,6 +203,17 @@ class SessionStore:
         """
         return sum(self.end_named(user_id, session.name) for session in self.of(user_id) if session.name != but)
 
+    def end_everybodys(self) -> int:
+        """End every session there is.
+
+        Returns:
+            How many.
+        """
+        ended = 0
+        for key in self._redis.scan_iter(f"{_SESSIONS}*", count=1000):
+            ended += int(self._redis.unlink(str(key)))
+        return ended
+
 
 class LoginStore:
     """Log-ins under way: OAuth `state` values, each good once, for a while, and in one browser.

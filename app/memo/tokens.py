@@ -16,6 +16,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import scoped_session
 
 from memo.cache import MemoCache
+from memo.characters import NAME
 from memo.memos import UnknownUser
 from memo.models import TOKEN_NAME_LENGTH, ApiToken, User
 
@@ -26,12 +27,13 @@ MOST = 20
 """How many tokens a user may have."""
 
 _TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
+_NAME = re.compile(NAME)
 _BYTES = 32
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class InvalidName(ValueError):  # noqa: N818 - it is no fault of the program
-    """A token needs a name of 1 to TOKEN_NAME_LENGTH characters, by which its owner knows it."""
+    """A token needs a name of 1 to TOKEN_NAME_LENGTH characters on one line, by which its owner knows it."""
 
 
 class TooMany(ValueError):  # noqa: N818 - it is no fault of the program
@@ -75,9 +77,9 @@ class TokenStore:
             TooMany: nothing was stored.
             UnknownUser: nothing was stored.
         """
-        name = name.strip()
-        if not 0 < len(name) <= TOKEN_NAME_LENGTH or not name.isprintable():
+        if len(name) > TOKEN_NAME_LENGTH or _NAME.fullmatch(name) is None:
             raise InvalidName(name)
+        name = name.strip()
         with self._cache.changing(user_id):
             return self._create(user_id, name)
 
