@@ -134,6 +134,14 @@ def log_out(user_id: str | None, everybody: bool) -> None:
 
 
 @click.command()
+@with_appcontext
+def forget() -> None:
+    """Forget the cached answers: rows were changed behind the service's back, by hand or from a backup."""
+    services().cache.forget_all()
+    click.echo("nothing that was cached is used any more")
+
+
+@click.command()
 @click.option("--connect", is_flag=True, help="Also ask MySQL and Redis for an answer.")
 @click.option("--credentials", is_flag=True, help="Only fail when MySQL or Redis refuses the credentials.")
 @with_appcontext

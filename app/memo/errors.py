@@ -45,6 +45,7 @@ _PAGES = {
     404: (N_("There is no such page"), N_("The address may be mistyped, or what was here is gone.")),
     405: (N_("That is not how this page is used"), N_("Open it from the memos instead.")),
     413: (N_("That is too long"), ""),
+    429: (N_("That was too fast"), ""),
     500: (N_("Something went wrong here"), N_("It has been noted. Try again in a moment.")),
 }
 

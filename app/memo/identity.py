@@ -33,13 +33,19 @@ def token_user_id() -> str | None:
     """
     if "Authorization" not in request.headers:
         return None
-    given = request.authorization
-    if given is None or given.type != "bearer" or not given.token:
-        raise BearerRefused
-    user_id = services().tokens.user(given.token)
+    if "token_user_id" not in g:
+        given = request.authorization
+        bearer = given is not None and given.type == "bearer" and given.token
+        g.token_user_id = services().tokens.user(bearer) if bearer else None
+    user_id: str | None = g.token_user_id
     if user_id is None:
         raise BearerRefused
     return user_id
+
+
+def session_key() -> str | None:
+    """Under what Redis would have the session of this request."""
+    return services().sessions.key(_session_token())
 
 
 def begin_session(response: Response, user_id: str) -> None:
@@ -90,7 +96,12 @@ def cookie_path() -> str:
 
 def cookie_name(name: str) -> str:
     """What another cookie of ours is called: it begins with `__Host-` when the session's does."""
-    return f"{_HOST_ONLY}{name}" if services().settings.cookie_name.startswith(_HOST_ONLY) else name
+    return named_like(services().settings.cookie_name, name)
+
+
+def named_like(session_cookie: str, name: str) -> str:
+    """The same, for the name of the session's cookie."""
+    return f"{_HOST_ONLY}{name}" if session_cookie.startswith(_HOST_ONLY) else name
 
 
 def _session_token() -> str | None:

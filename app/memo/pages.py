@@ -9,6 +9,7 @@ from flask import Blueprint, Response, current_app, request, url_for
 
 from memo import metrics, preferences
 from memo.api import parse_id, query_problem
+from memo.gate import FORM_KEY
 from memo.identity import (
     begin_session,
     browser_key,
@@ -143,7 +144,7 @@ def memos_page(message: str | None, *, text: str = "", status: int = 200) -> Res
         place=list_arguments(),
         first=not cursor,
         text=text,
-        key=secrets.token_urlsafe(),
+        key=request.environ.get(FORM_KEY) or secrets.token_urlsafe(),
         draft=draft_key(user_id),
         max_characters=service.settings.memo_max_characters,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OWN_SITE = frozenset({"same-origin", "none"})
+OWN_SITE = frozenset({"same-origin", "none"})
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -31,6 +31,8 @@ _HEADERS = {
 
 _TRANSPORT = "max-age=31536000; includeSubDomains"
 """A year of https only, for the names below this one too (RFC 6797)."""
+
+_SECURE_HEADERS = [("Cross-Origin-Opener-Policy", "same-origin"), ("Strict-Transport-Security", _TRANSPORT)]
 
 
 def init_app(app: Flask) -> None:
@@ -80,7 +82,7 @@ class ConnectionScheme:
 
 def came_from_another_site() -> bool:
     """Whether the browser says that another site caused this request; false when it says nothing."""
-    return request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE
+    return request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITE
 
 
 def _host(url: str) -> str | None:
@@ -96,13 +98,19 @@ def _host(url: str) -> str | None:
     return host if port in (None, default) else f"{host}:{port}"
 
 
+def headers_for(*, secure: bool) -> list[tuple[str, str]]:
+    """The headers of every answer.
+
+    Args:
+        secure: the request came over TLS.
+    """
+    # Browsers ignore the further ones from an untrustworthy origin, the first with an error on their console.
+    return [*_HEADERS.items(), *(_SECURE_HEADERS if secure else [])]
+
+
 def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
+    for name, value in headers_for(secure=request.is_secure):
         response.headers.setdefault(name, value)
-    if request.is_secure:
-        # Browsers ignore both from an untrustworthy origin, the first with an error on their console.
-        response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-        response.headers.setdefault("Strict-Transport-Security", _TRANSPORT)
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     return response
