@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pymysql
@@ -192,8 +193,9 @@ def test_every_showing_of_the_page_has_a_form_key_of_its_own(reader: Browser) ->
 
 
 def test_what_is_kept_is_answered_without_flask(reader: Browser, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    lane = app.wsgi_app
-    assert isinstance(lane, Lane)
+    lane: Any = app.wsgi_app
+    while not isinstance(lane, Lane):  # it stands behind the metrics' endpoint
+        lane = lane._app
     texts, page = reader.texts(), reader.page()
 
     def flask(*_: object) -> None:
