@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from memo import metrics
 from memo.breaker import DependencyDown
 from memo.models import Memo, db
 from memo.serialization import json_response
@@ -41,6 +42,7 @@ def _mysql() -> bool:
     try:
         db.session.execute(select(Memo.id).limit(1))
     except (SQLAlchemyError, DependencyDown) as error:
+        metrics.dependency_failed("mysql")
         _log.warning("not ready", extra={"dependency": "mysql", "error": type(error).__name__})
         return False
     return True
@@ -50,5 +52,6 @@ def _redis() -> bool:
     try:
         return bool(services().redis.ping())
     except (RedisError, DependencyDown) as error:
+        metrics.dependency_failed("redis")
         _log.warning("not ready", extra={"dependency": "redis", "error": type(error).__name__})
         return False

@@ -68,6 +68,9 @@ def owner_settings(servers: Servers, naver: NaverStandIn) -> Iterator[Settings]:
         memo_max_characters=200,
         session_idle_seconds=60,
         session_absolute_seconds=600,
+        rate_reads=0,
+        rate_writes=0,
+        rate_address=0,
     )
     servers.execute(f"CREATE DATABASE {database}")
     result = create_app(settings).test_cli_runner().invoke(args=["migrate"])
