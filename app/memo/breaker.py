@@ -116,7 +116,9 @@ class GuardedRedis(redis.Redis):
                     return _ask(connection, args)
                 except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                     connection.disconnect()
-            connection = self._own.connection = self.connection_pool.make_connection()
+            # Not one that the pool counts: a thread ends without giving it back, and a hundred would be all there are.
+            pool = self.connection_pool
+            connection = self._own.connection = pool.connection_class(**pool.connection_kwargs)
             return _ask(connection, args)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the parent's signature

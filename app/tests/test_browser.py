@@ -253,14 +253,14 @@ def test_the_text_comes_back_without_a_script(open_page: Callable[..., Page], lo
 @BOTH_WAYS
 @BOTH_LANGUAGES
 def test_a_memo_changed_elsewhere_is_not_overwritten(
-    open_page: Callable[..., Page], scripts: bool, locale: str
+    open_page: Callable[..., Page], url: str, scripts: bool, locale: str
 ) -> None:
     page = open_page(scripts=scripts, locale=locale)
     log_in(page)
     save(page, "one")
     page.locator("a.edit").click()
     other = page.context.new_page()
-    other.goto(page.url)
+    other.goto(url)
     other.locator("a.edit").click()
     other.locator(".edit-form textarea").fill("elsewhere")
     other.locator(".edit-form .primary").click()

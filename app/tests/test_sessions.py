@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -137,3 +138,15 @@ def test_an_operator_says_whose_sessions(app: Flask, arguments: list[str]) -> No
     result = app.test_cli_runner().invoke(args=["log-out", *arguments])
     assert result.exit_code == 2
     assert "give one user's id, or --everybody" in result.output
+
+
+def test_threads_that_come_and_go_do_not_use_up_the_connections(settings: Settings) -> None:
+    client = connect(settings)
+    answers: list[bytes] = []
+    for _ in range(client.connection_pool.max_connections + 1):
+        thread = threading.Thread(target=lambda: answers.append(client.ask("PING")))
+        thread.start()
+        thread.join()
+    assert set(answers) == {b"PONG"}
+    assert len(answers) == client.connection_pool.max_connections + 1
+    client.close()

@@ -5,29 +5,39 @@ from __future__ import annotations
 import multiprocessing
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import requests
 from memo import create_app
 from memo.config import Settings
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-START_SECONDS = 30
+START_SECONDS = 60
+THREADS = 4
+"""As `memo_app_threads` on a web host."""
 
 
 class _Handler(WSGIRequestHandler):
-    """HTTP/1.1: connections are kept, as nginx keeps them."""
-
-    protocol_version = "HTTP/1.1"
+    """One that says nothing."""
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the parent's signature
         """Nothing: the checkers tell what they asked."""
 
 
+class _Server(ThreadedWSGIServer):
+    """As uWSGI on a web host: a few threads that last, each request on a connection of its own."""
+
+    _threads = ThreadPoolExecutor(THREADS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the parent's signature
+        """Leave a request to a thread."""
+        self._threads.submit(self.process_request_thread, request, client_address)
+
+
 def _serve(listener: socket.socket, settings: Settings) -> None:
-    make_server(
-        "127.0.0.1", 0, create_app(settings), threaded=True, request_handler=_Handler, fd=listener.fileno()
-    ).serve_forever()
+    _Server("127.0.0.1", 0, create_app(settings), _Handler, fd=listener.fileno()).serve_forever()
 
 
 @contextmanager
