@@ -83,10 +83,10 @@ def test_an_unexpected_error_counts(make_app: Callable[..., Flask], naver: Naver
     app = make_app()
     scrape = Scrape(app)
 
-    def fail(user_id: str, text: str, key: str | None) -> None:
+    def fail(engine: object, user_id: str, text: str) -> None:
         raise RuntimeError
 
-    app.extensions["memo"].memos.add = fail
+    app.extensions["memo"].memos.add_quickly = fail
     browser = Browser(app, naver.url)
     browser.log_in()
     assert browser.post("/memo", json={"text": "a"}).status_code == 500
