@@ -144,6 +144,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(stack, Path(folder))
         wanted = fleet.group()["DesiredCapacity"]
+        # After a quarter of an hour without load the group would shrink by itself.
+        paused = {"AutoScalingGroupName": GROUP, "ScalingProcesses": ["AlarmNotification"]}
+        stack.autoscaling.suspend_processes(**paused)
         fleet.scale(INSTANCES)
         bench = Bench(fleet)
         try:
@@ -152,6 +155,7 @@ def main() -> None:
                 bench.round(options.parts or list(PARTS))
         finally:
             fleet.scale(wanted)
+            stack.autoscaling.resume_processes(**paused)
     print(bench.report())
 
 

@@ -1,6 +1,6 @@
 """Checkers that know nothing of this project look at every page in every state: axe-core and html-validate.
 
-Each state is also kept as a picture in `artefacts/pages/`, as wide as a phone, a tablet and a desktop, for people.
+Each state is also kept as a picture in `.memo-server/artefacts/pages/`, as wide as a phone, a tablet and a desktop, for people.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from memo_testing.states import Tour
 from memo_testing.web_tools import CONFIGURATION, ROOT, run
 from playwright.sync_api import Browser
 
-ARTEFACTS = ROOT / "artefacts" / "pages"
+ARTEFACTS = ROOT / ".memo-server" / "artefacts" / "pages"
 WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1280}
 HEIGHT = 900
 
