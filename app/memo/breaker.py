@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,26 +101,38 @@ class GuardedRedis(redis.Redis):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the parent's arguments
         super().__init__(*args, **kwargs)
-        self._own = threading.local()
+        self._idle: deque[redis.connection.ConnectionInterface] = deque()
         self._breaker = Breaker("redis", (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError))
 
     def ask(self, *args: str | int) -> Any:  # noqa: ANN401 - whatever the command answers
-        """Run one command over this thread's own connection; the answer's texts stay bytes.
+        """Run one command over a connection of its own kind; the answer's texts stay bytes.
 
         For the hot requests: redis-py's pool, its look at the socket before each use and its own measuring cost more
         than the command. A connection that broke is replaced once, as `connect` has it for all others.
         """
         with self._breaker.guard():
-            connection = getattr(self._own, "connection", None)
-            if connection is not None:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._new_connection()
+                answer = _ask(connection, args)
+            else:
                 try:
-                    return _ask(connection, args)
+                    answer = _ask(connection, args)
                 except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                    connection.disconnect()
-            # Not one that the pool counts: a thread ends without giving it back, and a hundred would be all there are.
-            pool = self.connection_pool
-            connection = self._own.connection = pool.connection_class(**pool.connection_kwargs)
-            return _ask(connection, args)
+                    connection.disconnect()  # type: ignore[no-untyped-call]  # redis-py has no types
+                    connection = self._new_connection()
+                    answer = _ask(connection, args)
+            self._idle.append(connection)
+        if isinstance(answer, redis.exceptions.ResponseError):
+            raise answer
+        return answer
+
+    def _new_connection(self) -> redis.connection.ConnectionInterface:
+        # Not one that the pool counts: those that break do not come back to it, and a hundred would be all there are.
+        pool = self.connection_pool
+        connection: redis.connection.ConnectionInterface = pool.connection_class(**pool.connection_kwargs)
+        return connection
 
     def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the parent's signature
         """Run one command."""
@@ -127,12 +140,11 @@ class GuardedRedis(redis.Redis):
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no types
 
 
-def _ask(connection: redis.connection.ConnectionInterface, args: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - as above
+def _ask(connection: redis.connection.ConnectionInterface, args: tuple[str | int, ...]) -> object:
+    """One command's answer, or the error that the server gave as its answer."""
+    packed = connection.pack_command(*args)  # type: ignore[no-untyped-call]  # as above
+    connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]  # as above
     try:
-        packed = connection.pack_command(*args)  # type: ignore[no-untyped-call]  # redis-py has no types
-        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]  # as above
         return connection.read_response(disable_decoding=True)
-    except redis.exceptions.TimeoutError:
-        # Or its late answer would be taken for the next one's.
-        connection.disconnect()  # type: ignore[no-untyped-call]  # as above
-        raise
+    except redis.exceptions.ResponseError as error:
+        return error
