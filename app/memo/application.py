@@ -22,6 +22,7 @@ from memo import (
     forms,
     health,
     logs,
+    overload,
     pages,
     preferences,
     presentation,
@@ -66,6 +67,8 @@ def build(settings: Settings | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=_STATIC_MAX_AGE,
     )
     db.init_app(app)
+    with app.app_context():
+        database.bound_waits(db.engine, settings)
     Migrate(app, db, directory=str(cli.MIGRATIONS), compare_type=True)
 
     redis = connect(settings)
@@ -100,6 +103,8 @@ def build(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    # The outermost, so that a refusal costs next to nothing.
+    app.wsgi_app = overload.Shed(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

@@ -87,8 +87,8 @@ class LiveSession:
 def connect(settings: Settings) -> Redis:
     """A client that connects when first used; every wait is bounded.
 
-    One immediate retry repairs a pooled connection that Redis closed (a restart); redis-py's default, three
-    retries with growing pauses, would hold a worker for seconds while Redis is down.
+    It repairs connections that outlived Redis itself (memo/breaker.py); redis-py's own retries, three with growing
+    pauses, would hold a worker for seconds while Redis is down.
     """
     return GuardedRedis(
         host=settings.redis_host,
@@ -96,7 +96,7 @@ def connect(settings: Settings) -> Redis:
         password=settings.redis_password or None,
         socket_connect_timeout=min(_CONNECT_SECONDS, settings.redis_timeout),
         socket_timeout=settings.redis_timeout,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
 

@@ -186,23 +186,83 @@ def test_a_vanished_host_does_not_hold_the_workers(stack: Stack, down: str) -> N
     assert sorted(seconds)[-2] < 0.5
 
 
-def test_breaker_asks_once_after_each_pause() -> None:
-    now = 0.0
-    breaker = Breaker("mysql", (OSError,), pause=1, clock=lambda: now)
+class Dependency:
+    """One that a test turns off and on, and that counts how often it was asked in the background."""
 
-    def use(error: Exception | None = None) -> None:
-        with breaker.guard():
-            if error:
-                raise error
+    def __init__(self) -> None:
+        self.up = True
+        self.asked = 0
+        self.breaker = Breaker("mysql", (OSError,), self.answers, pause=0.02)
 
-    with pytest.raises(ValueError, match="other"):
-        use(ValueError("other"))
-    use()
+    def answers(self) -> bool:
+        self.asked += 1
+        return self.up
+
+    def use(self) -> None:
+        with self.breaker.guard():
+            if not self.up:
+                raise OSError("down")
+
+    def usable(self) -> bool:
+        try:
+            self.use()
+        except DependencyDown:
+            return False
+        return True
+
+
+def test_breaker_asks_in_the_background_until_it_is_answered() -> None:
+    dependency = Dependency()
+    dependency.use()
+    dependency.up = False
     with pytest.raises(OSError, match="down"):
-        use(OSError("down"))
+        dependency.use()
     with pytest.raises(DependencyDown):
-        use()
-    now = 1.5
-    with breaker.guard(), pytest.raises(DependencyDown):  # while one asks, the others are told
-        use()
-    use()
+        dependency.use()
+    assert soon(lambda: dependency.asked >= 3)
+    assert not dependency.usable()
+    dependency.up = True
+    assert soon(dependency.usable)
+    asked = dependency.asked
+    time.sleep(0.1)  # five pauses, in which nobody may ask any more
+    assert dependency.asked == asked
+
+
+def test_breaker_counts_only_what_the_dependency_failed_at() -> None:
+    dependency = Dependency()
+    with pytest.raises(ValueError, match="other"), dependency.breaker.guard():
+        raise ValueError("other")
+    dependency.use()
+    assert dependency.asked == 0
+
+
+def test_breaker_forgets_failures_from_before_the_recovery() -> None:
+    """A request that waits for its time-out still while others are served again."""
+    dependency = Dependency()
+    with pytest.raises(OSError, match="too late"), dependency.breaker.guard():
+        dependency.up = False
+        with pytest.raises(OSError, match="down"):
+            dependency.use()
+        dependency.up = True
+        assert soon(dependency.usable)
+        raise OSError("too late")
+    dependency.use()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_breaker_does_not_stay_open_when_asking_breaks() -> None:
+    def answers() -> bool:
+        raise KeyError("a mistake in the program")
+
+    breaker = Breaker("mysql", (OSError,), answers, pause=0.02)
+    with pytest.raises(OSError, match="down"), breaker.guard():
+        raise OSError("down")
+
+    def usable() -> bool:
+        try:
+            with breaker.guard():
+                return True
+        except DependencyDown:
+            return False
+
+    assert soon(usable)
