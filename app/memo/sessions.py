@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from memo.breaker import GuardedRedis
@@ -111,6 +112,11 @@ def is_token(value: str | None) -> bool:
     return value is not None and _TOKEN.fullmatch(value) is not None
 
 
+def _takes_no_writes(error: ResponseError) -> bool:
+    """Whether Redis is a replica, or its memory or its disk is full; MISCONF has no class of its own in redis-py."""
+    return isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith("MISCONF")
+
+
 class _Keyed:
     def __init__(self, secret_key: str) -> None:
         self._secret = secret_key.encode()
@@ -164,7 +170,13 @@ class SessionStore:
         if not is_token(token):
             return None
         key = self._keyed.key("session", cast(str, token))
-        return cast(str | None, self._touch(keys=[key], args=[self._idle, _LISTS, self._absolute]))
+        try:
+            return cast(str | None, self._touch(keys=[key], args=[self._idle, _LISTS, self._absolute]))
+        except ResponseError as error:
+            if not _takes_no_writes(error):
+                raise
+            # Memos are stored elsewhere: work goes on. The key still ends in time, as if it had not been used.
+            return cast(str | None, self._redis.hget(key, "user"))
 
     def end(self, token: str | None) -> None:
         """End a session, if there is one."""
