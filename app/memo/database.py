@@ -1,4 +1,4 @@
-"""How the service reaches MySQL: TLS, time-outs, pool, and which errors mean that a connection is of no use any more."""
+"""How the service reaches MySQL: TLS, time-outs, pool, and which errors mean that a connection is of no more use."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def tls(settings: Settings) -> dict[str, Any]:
 def engine_options(settings: Settings) -> dict[str, Any]:
     """SQLAlchemy's engine arguments for serving requests: every wait is bounded, a dead connection is replaced.
 
-    A statement that waits for a lock, or reads for too long, is ended by the server, before we would give the connection
-    up: so the connection stays of use, and the statement does not go on without us.
+    A statement that waits for a lock, or reads for too long, is ended by the server before we would give the connection
+    up: so that stays of use, and the statement does not go on without us.
     """
     seconds = settings.database_read_timeout
     lock_seconds = max(1, int(seconds / 2))

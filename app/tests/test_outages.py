@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import pymysql
 import pytest
 from flask import Flask
 from memo.breaker import PAUSE_SECONDS, Breaker, DependencyDown
 from memo.config import Settings
 from memo_testing.browser import JSON, Browser, assert_problem, body
 from memo_testing.forwarder import Forwarder
+from memo_testing.servers import Servers
+from redis import Redis
 
 from localcloud.naver import NaverStandIn
 
@@ -116,6 +119,70 @@ def test_connections_that_outlived_a_restart_go_unnoticed(stack: Stack, down: st
     stack.way(down).strand()
     for _ in range(6):
         assert stack.browser.get("/memo", headers=JSON).status_code == 200
+
+
+def test_a_connection_lost_after_the_last_query_cuts_no_answer_off(stack: Stack) -> None:
+    app = stack.browser.client.application
+    app.after_request(lambda response: (stack.mysql.cut(), response)[1])
+    answer = stack.browser.get("/ready")
+    assert answer.status_code == 200
+    assert body(answer)["mysql"] == "ok"
+    stack.mysql.mend()
+    assert soon(lambda: stack.browser.get("/ready").status_code == 200)
+
+
+def test_a_server_that_only_reads_is_said_and_left(stack: Stack, servers: Servers) -> None:
+    """As in a failover: reading goes on, writing is refused, and the connections are not kept."""
+    browser = stack.browser
+    browser.log_in()
+    try:
+        servers.execute("SET GLOBAL super_read_only = ON")
+        assert browser.texts() == []
+        problem = assert_problem(browser.post("/memo", json={"text": "refused"}), 503)
+        assert problem["dependency"] == "mysql"
+        assert body(browser.get("/ready"))["mysql"] == "down"
+    finally:
+        servers.execute("SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
+    assert browser.post("/memo", json={"text": "taken"}).status_code == 200
+    assert browser.texts() == ["taken"]
+
+
+def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, settings: Settings) -> None:
+    """The server ends the wait, so nobody else is told that it is down."""
+    stack.browser.log_in()
+    holder = pymysql.connect(
+        host=servers.mysql_host, port=servers.mysql_port, user=servers.mysql_user, password=servers.mysql_password
+    )
+    with holder, holder.cursor() as cursor:
+        cursor.execute(f"LOCK TABLES {settings.database_name}.memos WRITE")
+        started = time.monotonic()
+        assert_problem(stack.browser.get("/memo", headers=JSON), 503)
+        assert time.monotonic() - started < 3
+        # Nothing of it is locked: the page of somebody without a session, and the user's name.
+        assert stack.browser.get("/account", headers=HTML).status_code == 200
+    assert stack.browser.texts() == []
+
+
+@pytest.fixture
+def full_redis(servers: Servers) -> Iterator[None]:
+    """A Redis that takes no writes."""
+    client = Redis(servers.redis_host, servers.redis_port, password=servers.redis_password)
+    yield
+    client.config_set("maxmemory", 0)
+    client.close()
+
+
+def test_work_goes_on_when_redis_takes_no_writes(stack: Stack, servers: Servers, full_redis: None) -> None:
+    browser = stack.browser
+    browser.log_in()
+    with Redis(servers.redis_host, servers.redis_port, password=servers.redis_password) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+    assert browser.post("/memo", json={"text": "stored"}).status_code == 200
+    assert browser.texts() == ["stored"]
+    assert browser.get("/", headers=HTML).status_code == 200
+    assert body(browser.get("/ready"))["redis"] == "down"
+    assert browser.get("/login", headers=HTML).status_code == 503
 
 
 @pytest.mark.parametrize("down", ["mysql", "redis"])

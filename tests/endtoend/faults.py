@@ -256,7 +256,7 @@ def _slow_mysql(hosts: Hosts) -> Generator[None]:
 def _locked_table(hosts: Hosts) -> Generator[None]:
     hosts.mysql("""
         systemd-run --quiet --unit=memo-fault docker exec memo-mysql sh -c \
-          'MYSQL_PWD=$(cat /run/secrets/root-password) exec mysql -uroot memo -e "LOCK TABLES memos WRITE; DO SLEEP(60)"'
+          'MYSQL_PWD=$(cat /run/secrets/root-password) mysql -uroot memo -e "LOCK TABLES memos WRITE; DO SLEEP(60)"'
         n=0
         until holders | grep -q KILL; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done
     """)
