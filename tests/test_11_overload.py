@@ -1,4 +1,4 @@
-"""A web host that is asked for more than it can do refuses the rest at once; slow clients hold nobody up but themselves.
+"""A web host that is asked for more than it can do refuses the rest at once; slow clients hold up nobody but them.
 
 On Web-Server-Dev: the same roles as an instance of the fleet, asked without the load balancer, which would hold slow
 clients off.
