@@ -163,6 +163,23 @@ def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, setti
     assert stack.browser.texts() == []
 
 
+def test_a_typed_text_is_in_the_error_page_and_can_be_sent_again(stack: Stack) -> None:
+    browser = stack.browser
+    browser.log_in()
+    form = {"text": "<typed>\r\nin two lines", "key": "0123456789abcdef"}
+    stack.mysql.cut()
+    page = browser.post("/memos", data=form, headers={**HTML, "Accept-Language": "ko"})
+    assert page.status_code == 503
+    assert 'lang="ko"' in page.text
+    assert ">\n&lt;typed&gt;" in page.text.replace("\r", "")
+    assert 'value="0123456789abcdef"' in page.text
+    stack.mysql.mend()
+    assert soon(lambda: browser.get("/ready").status_code == 200)
+    for _ in range(2):
+        assert browser.post("/memos", data=form).status_code == 303
+    assert browser.texts() == ["<typed>\nin two lines"]
+
+
 @pytest.fixture
 def full_redis(servers: Servers) -> Iterator[None]:
     """A Redis that takes no writes."""

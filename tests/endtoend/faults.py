@@ -118,8 +118,8 @@ class Fault:
     name: str
     inject: Injection
     hold: float = 4.0
-    slowest: float = 6.0
-    recovery: float = 2.5
+    slowest: float = 7.0
+    recovery: float = 3.0
     quick: bool = False
 
 
@@ -364,6 +364,6 @@ FAULTS = [
     Fault("packets between web host and DB-Server dropped", _cut_off, quick=True),
     Fault("data volume full (MySQL and Redis)", _full_data_volume),
     Fault("web host's disk full", _full_web_disk),
-    Fault("both uWSGI workers killed", _workers_killed, hold=1, quick=True),
-    Fault("one uWSGI worker hangs (SIGSTOP)", _worker_stopped, slowest=40, recovery=2.5),
+    Fault("both uWSGI workers killed", _workers_killed, hold=1, slowest=15, quick=True),
+    Fault("one uWSGI worker hangs (SIGSTOP)", _worker_stopped, slowest=40),
 ]
