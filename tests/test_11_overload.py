@@ -21,8 +21,11 @@ from endtoend.waiting import until
 pytestmark = pytest.mark.e2e
 
 PATH = "memo?limit=20"
-PEAK_SECONDS = 5
+PEAK_SECONDS = 4
 OVERLOAD_SECONDS = 10
+GOODPUT = 0.7
+"""Of the peak, at least. Clients and service share this machine's cores here, and each refusal costs a client's too."""
+
 PROBE_TIMEOUT = 5
 """Seconds; what an Application Load Balancer waits by default."""
 
@@ -82,11 +85,13 @@ def test_overload_is_refused_and_the_rest_is_served(person: Person, tmp_path: Pa
     started = time.monotonic()
     until(lambda: person.get(PATH, Accept="application/json").status_code == 200, "an answer", timeout=5, poll=0.05)
     recovered = time.monotonic() - started
-    print(f"\npeak: {peak}\nten times as much: {over}\nwell again after {recovered:.2f} s")
+    again = offer(person, PATH, PEAK_SECONDS, tmp_path)
+    print(f"\npeak: {peak}\nten times as much: {over}\npeak again: {again}\nwell again after {recovered:.2f} s")
     print(f"probes: {len(onlookers.probes)}, slowest {max(seconds for _, seconds in onlookers.probes):.2f} s")
 
     assert set(over.spent) == {200, 503}
-    assert over.rate(200) >= 0.8 * peak.rate(200)
+    # The peak on both sides, because others may use the machine too.
+    assert over.rate(200) >= GOODPUT * (peak.rate(200) + again.rate(200)) / 2
     assert over.percentile(200, 99) < 2
     assert over.percentile(503, 50) < 0.25
     assert over.percentile(503, 99) < 2

@@ -315,8 +315,9 @@ def _full_web_disk(hosts: Hosts) -> Generator[None]:
 
 @contextmanager
 def _worker_stopped(hosts: Hosts) -> Generator[None]:
-    """The master kills it after the harakiri time-out, and starts another."""
-    pid = hosts.web("pid=$(workers | head -n 1); kill -STOP $pid; echo $pid").strip()
+    """With requests in it: the master kills it after the harakiri time-out, and starts another."""
+    with _locked_table(hosts):
+        pid = hosts.web("pid=$(workers | head -n 1); kill -STOP $pid; echo $pid").strip()
     yield
     hosts.web(f"n=0; while kill -0 {pid} 2>/dev/null; do n=$((n + 1)); [ $n -lt 400 ] || exit 1; sleep 0.1; done")
 
