@@ -241,7 +241,7 @@ def _container(name: str, begin: str, end: str) -> Injection:
 @contextmanager
 def _slow_mysql(hosts: Hosts) -> Generator[None]:
     hosts.mysql("""
-        systemd-run --quiet --unit=memo-fault sh -c '
+        systemd-run --quiet --collect --unit=memo-fault sh -c '
           while true; do
             docker kill --signal=STOP memo-mysql; sleep 0.6; docker kill --signal=CONT memo-mysql; sleep 0.2
           done'
@@ -255,7 +255,7 @@ def _slow_mysql(hosts: Hosts) -> Generator[None]:
 @contextmanager
 def _locked_table(hosts: Hosts) -> Generator[None]:
     hosts.mysql("""
-        systemd-run --quiet --unit=memo-fault docker exec memo-mysql sh -c \
+        systemd-run --quiet --collect --unit=memo-fault docker exec memo-mysql sh -c \
           'MYSQL_PWD=$(cat /run/secrets/root-password) mysql -uroot memo -e "LOCK TABLES memos WRITE; DO SLEEP(60)"'
         n=0
         until holders | grep -q KILL; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done
