@@ -323,7 +323,14 @@ def _worker_stopped(hosts: Hosts) -> Generator[None]:
 
 
 @contextmanager
+def _worker_killed(hosts: Hosts) -> Generator[None]:
+    hosts.web("workers | head -n 1 | xargs kill -KILL")
+    yield
+
+
+@contextmanager
 def _workers_killed(hosts: Hosts) -> Generator[None]:
+    """Nobody answers until the application is loaded again; where that takes long, the balancer takes the host out."""
     hosts.web("workers | xargs kill -KILL")
     yield
 
@@ -365,6 +372,7 @@ FAULTS = [
     Fault("packets between web host and DB-Server dropped", _cut_off, quick=True),
     Fault("data volume full (MySQL and Redis)", _full_data_volume),
     Fault("web host's disk full", _full_web_disk),
-    Fault("both uWSGI workers killed", _workers_killed, hold=1, slowest=15, quick=True),
+    Fault("one of two uWSGI workers killed", _worker_killed, hold=1, quick=True),
+    Fault("both uWSGI workers killed", _workers_killed, hold=1, slowest=15),
     Fault("one uWSGI worker hangs (SIGSTOP)", _worker_stopped, slowest=40),
 ]
