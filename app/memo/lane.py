@@ -126,17 +126,16 @@ class Lane:
                 return self._app(environ, start_response)
             return self._fill(environ, start_response, admitted, field, match[1] if match else None, started)
         size = HEAD + int(admitted.answer[HEAD - 4 : HEAD])
-        headers, key = orjson.loads(admitted.answer[HEAD:size])
+        kept, key = _head(admitted.answer[HEAD:size])
         request_id = _request_id(environ)
+        headers = [*kept, ("X-Request-Id", request_id)]
         if admitted.same:
-            headers = [tuple(header) for header in headers if header[0] not in _OF_A_BODY]
+            headers = [header for header in headers if header[0] not in _OF_A_BODY]
             status, body = "304 NOT MODIFIED", b""
         else:
-            headers = [tuple(header) for header in headers]
             status, body = "200 OK", admitted.answer[size:]
             if key:
-                body = body.replace(key.encode(), secrets.token_urlsafe().encode(), 1)
-        headers.append(("X-Request-Id", request_id))
+                body = body.replace(key, secrets.token_urlsafe().encode(), 1)
         if not key:
             headers.append(("Date", _date(int(time.time()))))  # Flask's answers to conditional requests have one
         self._done("GET", path, int(status[:3]), started, request_id, hit=True)
@@ -293,6 +292,13 @@ def _cookie(header: str, name: str) -> str | None:
         if part.startswith(f"{name}="):
             return part[len(name) + 1 :]
     return None
+
+
+@lru_cache(maxsize=512)
+def _head(head: bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
+    """The headers that were kept, and the form's key in the body."""
+    headers, key = orjson.loads(head)
+    return tuple((name, value) for name, value in headers), key.encode()
 
 
 def _etag_of(headers: Headers) -> str | None:
