@@ -29,11 +29,11 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadedWSGIServer):
     """As uWSGI on a web host: a few threads that last, each request on a connection of its own."""
 
-    _threads = ThreadPoolExecutor(THREADS)
+    _workers = ThreadPoolExecutor(THREADS)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the parent's signature
         """Leave a request to a thread."""
-        self._threads.submit(self.process_request_thread, request, client_address)
+        self._workers.submit(self.process_request_thread, request, client_address)
 
 
 def _serve(listener: socket.socket, settings: Settings) -> None:
