@@ -1,6 +1,6 @@
 """How long changes of a fleet of two take in the local cloud: bake, refresh, deploy, rollback, death, growth.
 
-    .venv/bin/python bench/fleet.py [--cloud NAME] [--rounds N]
+    .venv/bin/python bench/fleet.py [--cloud NAME] [--rounds N] [PART...]
 
 Wants a local cloud with the service in it, as bin/up makes it. Every round does all of it in one run, so that the
 ratios compare like with like on a machine that others use too; the medians are printed with the slowest round. The
@@ -29,6 +29,7 @@ from localcloud.settings import CloudSettings  # noqa: E402
 INSTANCES = 2
 AIMS = {"deploy, code only": 60.0, "rollback": 30.0, "dead instance: serving again, beyond the probes": 15.0}
 """Seconds. What the project sets itself; printed beside what was measured."""
+PARTS = ("bakes", "deploys", "changes", "death", "scaling")
 
 
 class Bench:
@@ -43,15 +44,25 @@ class Bench:
         self._count = 0
         self.seconds: dict[str, list[float]] = {}
 
-    def round(self) -> None:
-        """Do everything once."""
+    def round(self, parts: list[str]) -> None:
+        """Do these parts once, in the order of PARTS."""
+        for part in PARTS:
+            if part in parts:
+                getattr(self, f"_{part}")()
+
+    def _bakes(self) -> None:
         self._play("bake, from the base image", "build-image", self._changed(image_most_generations=0))
         self._play("bake, code only", "build-image", self._changed())
+
+    def _deploys(self) -> None:
         self._play("deploy, from the base image", "deploy", self._changed(image_most_generations=0))
+
+    def _changes(self) -> None:
         self._play("deploy, code only", "deploy", self._changed())
         self._note("refresh of two instances", self._last_refresh())
         self._play("rollback", "rollback", {})
-        self._death()
+
+    def _scaling(self) -> None:
         self._fleet.scale(1)
         self._note("scale-out from 1 to 2 until both serve", timed(lambda: self._fleet.scale(INSTANCES)))
 
@@ -62,8 +73,9 @@ class Bench:
             aim = f"{AIMS[name]:.0f}" if name in AIMS else ""
             lines.append(f"{name:52} {statistics.median(found):7.1f} {max(found):8.1f} {aim:>6}")
         for what in ("bake", "deploy"):
-            ratio = self._ratio(f"{what}, code only", f"{what}, from the base image")
-            lines.append(f"{what}, code only / from the base image: {ratio:.2f}")
+            one, other = f"{what}, code only", f"{what}, from the base image"
+            if one in self.seconds and other in self.seconds:
+                lines.append(f"{what}, code only / from the base image: {self._ratio(one, other):.2f}")
         return "\n".join(lines)
 
     def _ratio(self, one: str, other: str) -> float:
@@ -123,19 +135,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cloud", default="memo", help="the local cloud's name (default: %(default)s, that of bin/up)")
     parser.add_argument("--rounds", type=int, default=3, help="how often (default: %(default)s)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(PARTS)}")
     options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
     stack = Stack(CloudSettings.load(options.cloud), ARTEFACTS / "bench.log")
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(stack, Path(folder))
         wanted = fleet.group()["DesiredCapacity"]
+        # After a quarter of an hour without load the group would shrink by itself.
+        paused = {"AutoScalingGroupName": GROUP, "ScalingProcesses": ["AlarmNotification"]}
+        stack.autoscaling.suspend_processes(**paused)
         fleet.scale(INSTANCES)
         bench = Bench(fleet)
         try:
             for number in range(options.rounds):
                 print(f"round {number + 1} of {options.rounds}", flush=True)
-                bench.round()
+                bench.round(options.parts or list(PARTS))
         finally:
             fleet.scale(wanted)
+            stack.autoscaling.resume_processes(**paused)
     print(bench.report())
 
 

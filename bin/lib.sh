@@ -47,6 +47,66 @@ quietly() {
   say "    $title: $((SECONDS - started)) s"
 }
 
+# side_by_side FUNCTION...: all at once. The output of each goes to a log, which is shown whole when it ends; a line
+# every ten seconds tells what is under way. One that fails ends the others, as Ctrl-C does.
+side_by_side() (
+  # A subshell: its traps and job control end with it.
+  declare -A names=() logs=()
+  mkdir -p "$work"
+  end_all() {
+    trap '' INT TERM
+    local pid patience=$((SECONDS + 120))
+    # As Ctrl-C would: what tests have started they also end. Each job is a process group of its own.
+    for pid in "${!names[@]}"; do kill -INT -- "-$pid" 2>/dev/null || true; done
+    for pid in "${!names[@]}"; do
+      while kill -0 "$pid" 2>/dev/null && ((SECONDS < patience)); do
+        read -r -t 0.2 <> <(:) || true
+      done
+      kill -KILL -- "-$pid" 2>/dev/null || true
+      wait "$pid" 2>/dev/null || true
+      cat "${logs[$pid]}"
+      say "    ${names[$pid]} was ended"
+    done
+  }
+  local name pid status interrupted=0 shown=$SECONDS
+  # In a trap bash takes note of no child's end, so the work is the loop's.
+  trap 'interrupted=130' INT
+  trap 'interrupted=143' TERM
+  # With job control each is a process group, and does not ignore Ctrl-C as a shell's background jobs otherwise do.
+  set -m
+  for name in "$@"; do
+    (set -e; "$name") 9>&- </dev/null >"$work/$name.log" 2>&1 &
+    names[$!]=$name logs[$!]=$work/$name.log
+  done
+  set +m
+  say "==> side by side: $*"
+  while ((${#names[@]})); do
+    if ((interrupted)); then
+      end_all
+      exit "$interrupted"
+    fi
+    for pid in "${!names[@]}"; do
+      kill -0 "$pid" 2>/dev/null && continue
+      status=0
+      wait "$pid" || status=$?
+      cat "${logs[$pid]}"
+      name=${names[$pid]}
+      unset "names[$pid]"
+      if ((status != 0)); then
+        end_all
+        fail "$name failed with status $status; its output is above"
+      fi
+    done
+    if ((${#names[@]} && SECONDS >= shown + 10)); then
+      shown=$SECONDS
+      for pid in "${!names[@]}"; do
+        say "    … $SECONDS s: ${names[$pid]}: $(tail -n 1 "${logs[$pid]}" | cut -c1-100)"
+      done
+    fi
+    read -r -t 0.5 <> <(:) || true
+  done
+)
+
 # as_root COMMAND...: the command as root, through sudo where needed.
 as_root() {
   if ((EUID == 0)); then
@@ -121,6 +181,21 @@ ensure_venv() {
   quietly "Make a virtual environment with $("$python" --version)" "$python" -m venv "$venv"
   quietly "Install the locked Python packages" "$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes -r "$project/requirements.txt"
   say "$wanted" >"$stamp"
+}
+
+# ensure_web_tools: the checkers that come from npm, exactly as the lock file says; Node.js is in the virtual environment.
+# A stamp tells a finished folder from one whose making was interrupted.
+ensure_web_tools() {
+  local source=$project/tests/web folder=$work/web-tools wanted
+  wanted=$(cat "$source/package.json" "$source/package-lock.json" | sha256sum | cut -d' ' -f1)
+  if [[ -f $folder/.complete && $(<"$folder/.complete") == "$wanted" ]]; then
+    return 0
+  fi
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$source/package.json" "$source/package-lock.json" "$source/.npmrc" "$folder"
+  quietly "Install the locked npm packages" env PATH="$venv/bin:$PATH" npm ci --ignore-scripts --prefix "$folder"
+  say "$wanted" >"$folder/.complete"
 }
 
 # check_system: the kinds of machine that were tried.

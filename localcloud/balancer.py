@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Addresses(Protocol):
 class _Proxy:
     haproxy: HAProxy
     address: str
+    backends: dict[str, str] = field(default_factory=dict)
     slots: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -41,7 +43,7 @@ class _Proxy:
 class Balancer:
     """Keeps one HAProxy per load balancer in step with the API and with the targets' health.
 
-    `apply` is called by one thread, again and again; `health` by any.
+    `apply` is called by one thread, again and again; `health`, `withdraw` and `restore` by any.
 
     Args:
         settings: of the cloud.
@@ -64,6 +66,7 @@ class Balancer:
         self._probes = probes or Probes(clock=clock, changed=changed)
         self._clock = clock
         self._proxies: dict[str, _Proxy] = {}
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin to probe."""
@@ -72,8 +75,28 @@ class Balancer:
     def stop(self) -> None:
         """End probes, proxies and addresses."""
         self._probes.stop()
-        for arn in list(self._proxies):
-            self._remove(arn)
+        with self._lock:
+            for arn in list(self._proxies):
+                self._remove(arn)
+
+    def withdraw(self, instance_id: str) -> None:
+        """Send nothing more to an instance that is dead, before anybody has looked at what else that means.
+
+        Raises:
+            OSError: a proxy does not answer; the next `apply` sets it right.
+        """
+        gone = self._probes.stopped(instance_id)
+        with self._lock:
+            for proxy in self._proxies.values():
+                proxy.haproxy.disable(
+                    (name, proxy.slots[name][key])
+                    for arn, key in gone
+                    if (name := proxy.backends.get(arn)) is not None and key in proxy.slots.get(name, {})
+                )
+
+    def restore(self, instance_id: str) -> None:
+        """Take an instance that runs (again) as a target that may become healthy."""
+        self._probes.runs(instance_id)
 
     def health(self, target_group_arn: str) -> dict[str, TargetHealth]:
         """What the probes saw, as `{"i-…:80": TargetHealth}`; draining targets are in it until they are done."""
@@ -85,6 +108,12 @@ class Balancer:
         Raises:
             BalancerError: a proxy refuses; the others have been served.
         """
+        with self._lock:
+            self._apply(load_balancers, target_groups)
+
+    def _apply(
+        self, load_balancers: Iterable[DesiredLoadBalancer], target_groups: Iterable[DesiredTargetGroup]
+    ) -> None:
         wanted = {balancer.arn: balancer for balancer in load_balancers}
         sources = {
             listener.target_group_arn: balancer.address
@@ -128,6 +157,7 @@ class Balancer:
             if proxy.haproxy.alive:
                 proxy.haproxy.stop()
             return
+        proxy.backends = backends
         for unused in proxy.sizes.keys() - backends.values():
             del proxy.sizes[unused], proxy.slots[unused]
         desired: dict[str, list[Slot]] = {}

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from localcloud import balancer, engine, images
 from localcloud.api import ControlPlane, MachineError
+from localcloud.deaths import DeathWatch
 from localcloud.groups import Groups
 from localcloud.hosts import Hosts
 from localcloud.hosts_file import HostsFile
@@ -90,6 +91,7 @@ class Cloud:
         self._last_beat = 0.0
         self._started = time.time()
         self._reconciler: Reconciler | None = None
+        self._balancer: balancer.Balancer | None = None
 
     def __enter__(self) -> Cloud:
         """Start everything."""
@@ -100,9 +102,10 @@ class Cloud:
             network = Network(settings)
             network.up()
             volumes = Volumes(settings)
-            hosts = Hosts(settings, network, volumes)
             wake = threading.Event()
             balancer_ = balancer.Balancer(settings, network, changed=wake.set)
+            deaths = DeathWatch(self._died, balancer_.restore)
+            hosts = Hosts(settings, network, volumes, deaths.keep)
             machine = LocalMachine(settings, hosts, volumes, balancer_)
             plane = ControlPlane(settings, base, machine)
             state = State(plane)
@@ -111,10 +114,10 @@ class Cloud:
             parts = Parts(state, groups, hosts, network, volumes, balancer_, HostsFile(settings), monitor)
             reconciler = Reconciler(plane.lock, parts, beat=self._beat, wake=wake)
             machine.jobs = reconciler.jobs
-            self._reconciler = reconciler
+            self._reconciler, self._balancer = reconciler, balancer_
             metadata = MetadataServer(settings, state.by_ip, state.instance_credentials)
             naver = NaverStandIn(settings.gateway, settings.naver_port)
-            for part in (balancer_, metadata, naver, plane, reconciler):
+            for part in (balancer_, deaths, metadata, naver, plane, reconciler):
                 part.start()
                 stack.callback(part.stop)
             self._stack = stack.pop_all()
@@ -123,6 +126,16 @@ class Cloud:
     def __exit__(self, *_: object) -> None:
         """Stop everything; containers and networks are left to `teardown`."""
         self._stack.close()
+
+    def _died(self, instance_id: str) -> None:
+        """Act on a death: first so that nobody is sent there any more, then so that it is looked at."""
+        logger.info("%s has died", instance_id)
+        try:
+            if self._balancer is not None:
+                self._balancer.withdraw(instance_id)
+        finally:
+            if self._reconciler is not None:
+                self._reconciler.look_now()
 
     def _beat(self) -> None:
         """Write the status file, at most every two seconds."""

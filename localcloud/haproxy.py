@@ -265,6 +265,11 @@ class HAProxy:
             if refused or not ("changed" in moved or "no need to change" in moved):
                 raise HAProxyError(f"HAProxy did not set {server} to {slot}: {moved} {refused}")
 
+    def disable(self, slots: Iterable[tuple[str, int]]) -> None:
+        """Send nothing more to slots, each given as backend and number, and say no more about it than that."""
+        for backend, number in slots:
+            self.ask(f"set server {backend}/{slot_name(number)} state {Mode.MAINT}")
+
     def cut(self, backend: str, number: int) -> None:
         """End the requests that are still on a slot."""
         self.ask(f"shutdown sessions server {backend}/{slot_name(number)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,20 @@ class Hosts:
         settings: the cloud's settings.
         network: its network, up.
         volumes: its volumes.
+        running: told, after each look, the process id of every instance that runs, by its id.
     """
 
-    def __init__(self, settings: CloudSettings, network: Network, volumes: Volumes) -> None:
+    def __init__(
+        self,
+        settings: CloudSettings,
+        network: Network,
+        volumes: Volumes,
+        running: Callable[[dict[str, int]], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._network = network
         self._volumes = volumes
+        self._running = running
         self._processes: dict[str, int] = {}
         self._consoles: dict[str, str] = {}
 
@@ -114,6 +123,7 @@ class Hosts:
     def actual(self) -> dict[str, ActualInstance]:
         """The instances there are, by id. One whose own system asked for a reboot is started again here."""
         found = {}
+        running = {}
         for entry in self._containers():
             labels = entry["Labels"]
             instance_id = labels[_INSTANCE_LABEL]
@@ -123,7 +133,7 @@ class Hosts:
             if entry["State"] in _ENDED and entry["ExitCode"] == _REBOOT_EXIT:
                 self.start(instance_id)
             elif entry["State"] == "running":
-                self._processes[instance_id] = entry["Pid"]
+                self._processes[instance_id] = running[instance_id] = entry["Pid"]
             found[instance_id] = ActualInstance(
                 instance_id=instance_id,
                 state=InstanceState.STOPPED
@@ -134,6 +144,7 @@ class Hosts:
                 started_at=datetime.fromtimestamp(entry["StartedAt"], UTC) if entry["State"] == "running" else None,
                 devices=tuple(sorted(self._volumes.attached(instance_id))),
             )
+        self._running(running)
         return found
 
     def is_up(self, instance_id: str) -> bool:

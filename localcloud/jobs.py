@@ -20,10 +20,14 @@ class Jobs:
     Args:
         errors: what a job may raise and is reported; anything else is logged with its traceback and reported too.
         workers: how many jobs run at once.
+        ended: called in the job's thread when its lane is free again.
     """
 
-    def __init__(self, errors: tuple[type[Exception], ...], workers: int = 4) -> None:
+    def __init__(
+        self, errors: tuple[type[Exception], ...], workers: int = 4, ended: Callable[[], None] = lambda: None
+    ) -> None:
         self._errors = errors
+        self._ended = ended
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
         self._changed = threading.Condition()
         self._busy: set[str] = set()
@@ -87,6 +91,7 @@ class Jobs:
             failed(f"{type(error).__name__}: {error}")
         finally:
             self._leave(instance_id)
+            self._ended()
 
     def _leave(self, instance_id: str) -> None:
         with self._changed:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localcloud.model import DesiredTarget, DesiredTargetGroup, HealthCheck, HealthState, TargetHealth
 
@@ -154,6 +154,7 @@ class Probes:
         self._clock = clock
         self._groups: dict[str, ProbedGroup] = {}
         self._records: dict[str, dict[str, _Record]] = {}
+        self._stopped: set[str] = set()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -178,6 +179,7 @@ class Probes:
         now = self._clock()
         with self._wake:
             self._groups = {probed.group.arn: probed for probed in groups}
+            self._stopped &= {target.target_id for probed in self._groups.values() for target in probed.group.targets}
             for arn in [arn for arn in self._records if arn not in self._groups]:
                 del self._records[arn]
             for arn, probed in self._groups.items():
@@ -205,8 +207,36 @@ class Probes:
             if key in records and records[key].drain_until is not None:
                 del records[key]
 
+    def stopped(self, target_id: str) -> list[tuple[str, str]]:
+        """Take note that a target has stopped, whatever the next `sync` still believes; until `runs` says otherwise.
+
+        Returns:
+            Where it was registered, as ARN of the target group and name in the health tables.
+        """
+        found = []
+        with self._wake:
+            self._stopped.add(target_id)
+            for arn, records in self._records.items():
+                for key, record in records.items():
+                    if key.rpartition(":")[0] != target_id or record.drain_until is not None:
+                        continue
+                    found.append((arn, key))
+                    records[key] = _Record("", record.port, INVALID_STATE, record.due)
+                    _log_change(self._groups[arn].group.name, key, INVALID_STATE)
+        if found:
+            self._changed()
+        return found
+
+    def runs(self, target_id: str) -> None:
+        """Take note that a target runs, again or for the first time."""
+        with self._wake:
+            self._stopped.discard(target_id)
+
     def _sync_group(self, records: dict[str, _Record], probed: ProbedGroup, now: float) -> None:
-        wanted = {target_key(target): target for target in probed.group.targets}
+        wanted = {
+            target_key(target): replace(target, address=None) if target.target_id in self._stopped else target
+            for target in probed.group.targets
+        }
         for key in [key for key in records if key not in wanted]:
             record = records[key]
             if record.drain_until is not None:

@@ -8,7 +8,6 @@ and the tests that need an empty cloud or remove it are not selected.
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,20 +18,12 @@ from endtoend.fleet import Fleet
 from endtoend.people import Person, until_steady
 from endtoend.stack import ARTEFACTS, Run, Stack, kill
 from endtoend.waiting import until
-from playwright.sync_api import Browser, Page, sync_playwright
+from memo_testing.chromium import launched
+from playwright.sync_api import Browser, Page
 
 from localcloud.settings import CloudSettings
 
 CLOUD = CloudSettings(name="e2e", cidr="10.212.0.0/16")
-
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",  # Chromium's sandbox needs an unprivileged user, and CI runs as root
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -166,12 +157,8 @@ def crowd(service: Stack) -> list[Person]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's own Chromium."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "there is no Chromium; install it with: apt-get install chromium"
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
+    with launched() as instance:
         yield instance
-        instance.close()
 
 
 @pytest.fixture

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from endtoend.people import Person
 from endtoend.stack import Stack
+from memo_testing.forwarder import Forwarder
+from memo_testing.lighthouse import marks
 from playwright.sync_api import Dialog, Page, ViewportSize, expect
 
 pytestmark = pytest.mark.e2e
@@ -119,3 +123,27 @@ def test_a_session_that_ended_elsewhere(service: Stack, new_page: Callable[[], P
     page.locator("#text").fill("너무 늦은 메모")
     page.locator("#new button[type=submit]").click()
     expect(page.locator("#message")).to_be_visible()
+
+
+GOOD = 95
+MANY = 60
+
+
+def test_lighthouse_finds_it_fast_and_well_made(service: Stack, user: Callable[[str], Person], artefacts: Path) -> None:
+    """Through the load balancer, nginx and uWSGI: both the log-in and a list that goes on below."""
+    person = user("jihu")
+    for number in range(max(0, MANY - len(person.memos()))):
+        assert person.write(f"오늘의 메모 {number}: 우유와 빵, 그리고 커피").status_code == 200
+    parts = urlsplit(service.url)
+    assert parts.hostname
+    # From loopback: Lighthouse takes points for an address without TLS, which the service does not serve by itself.
+    way = Forwarder(parts.hostname, parts.port or 80)
+    try:
+        url = f"http://127.0.0.1:{way.port}{parts.path}"
+        cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in person.session.cookies.items())}
+        for name, headers in (("login", {}), ("list", cookies)):
+            found = marks(url, headers, artefacts, name)
+            print(f"\nLighthouse, {name}: {found}")
+            assert min(found.values()) >= GOOD, found
+    finally:
+        way.cut()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
+from collections.abc import Callable
 
 import pytest
+from endtoend.people import TIMEOUT, Person
 from endtoend.stack import Run, Stack
 
 pytestmark = pytest.mark.e2e
@@ -88,6 +92,43 @@ def test_image_holds_no_secret(service: Stack, deployed: Run) -> None:
     look = f"for secret in /run/memo/secrets/*; do test -s $secret && grep -rlsF -f $secret {places}; done; true"
     found = service.ssh(instance, "sudo", "sh", "-c", f"'{look}'")
     assert found == ""
+
+
+FIND_LINES = r"""
+import json, subprocess, sys
+wanted = {wanted!r}
+journal = subprocess.check_output(["journalctl", "--unit=memo.service", "--output=cat"], text=True)
+lines = open("/var/log/nginx/access.log").read().splitlines() + journal.splitlines()
+found = [json.loads(line) for line in lines if wanted in line]
+print(json.dumps([[line.get("logger", "nginx"), line["request_id"], line["status"]] for line in found]))
+"""
+
+
+def test_a_request_has_one_id_in_the_answer_and_in_every_log(service: Stack, visitor: Callable[[], Person]) -> None:
+    """The load balancer's: made by it, or made by the client and extended ("Request tracing for your Application Load
+    Balancer" in the ELB User Guide). uWSGI logs only what failed or was slow."""
+    made = visitor().get("memo", Accept="application/json")
+    assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}", made.headers["X-Request-Id"])
+    root = f"Root=1-67891233-{secrets.token_hex(12)}"
+    kept = visitor().session.get(
+        visitor().url + "memo", headers={"Accept": "application/json", "X-Amzn-Trace-Id": root}, timeout=TIMEOUT
+    )
+    assert re.fullmatch(rf"Self=1-[0-9a-f]{{8}}-[0-9a-f]{{24}};{root}", kept.headers["X-Request-Id"])
+    for answer in (made, kept):
+        found = []
+        for instance in service.instances("web-fleet"):
+            script = FIND_LINES.replace("{wanted!r}", repr(answer.headers["X-Request-Id"]))
+            found += json.loads(service.ssh(instance, "sudo", "python3", "-", script=script))
+        wanted = answer.headers["X-Request-Id"]
+        assert [line for line in found if line[0] != "uwsgi"] == [["nginx", wanted, 401], ["memo.request", wanted, 401]]
+
+
+def test_nobody_learns_a_secret_from_the_list_of_processes(service: Stack, deployed: Run) -> None:
+    """Neither arguments nor environment of any process of a fleet instance hold one."""
+    look = "for secret in /run/memo/secrets/*; do ps axeww | grep -F -c -f $secret; done"
+    counts = service.ssh(service.instance("web-fleet"), "sudo", "sh", "-c", f"'{look}; true'").split()
+    assert len(counts) == 5
+    assert set(counts) == {"0"}
 
 
 def test_only_operators_keys_and_no_password(service: Stack, deployed: Run) -> None:

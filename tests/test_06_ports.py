@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from endtoend.people import Person
+import requests
+from endtoend.people import TIMEOUT, Person
 from endtoend.ports import scan
 from endtoend.stack import NAME, Run, Stack
 from endtoend.waiting import until
@@ -109,6 +110,27 @@ def test_same_after_the_host_restarted(service: Stack, outsider: InstanceTypeDef
     until(rebooted, "DB-Server's reboot", timeout=120)
     until_ready(service)
     try_everything(service, outsider)
+
+
+READ_METRICS = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9180/metrics", timeout=10).read().decode())
+"""
+
+
+def test_metrics_are_on_the_host_and_not_behind_the_load_balancer(service: Stack, deployed: Run) -> None:
+    balancer = socket.gethostbyname(service.load_balancer)
+    for path in ("metrics", "memo/metrics"):
+        answer = requests.get(f"http://{balancer}/{path}", headers={"MEMO-METRICS": "1"}, timeout=TIMEOUT)
+        assert answer.status_code == 404, path
+        assert "memo_responses" not in answer.text
+    for instance in service.instances("web-fleet"):
+        assert "memo_responses_total{" in service.ssh(instance, "python3", "-", script=READ_METRICS)
+        # From the balancer's own address, as it connects to its targets: the packet filter lets it to one port only.
+        address = instance["PrivateIpAddress"]
+        socket.create_connection((address, 80), 5, source_address=(balancer, 0)).close()
+        with pytest.raises(TimeoutError):
+            socket.create_connection((address, 9180), 3, source_address=(balancer, 0))
 
 
 def test_instances_carry_the_groups_they_should(service: Stack, deployed: Run) -> None:

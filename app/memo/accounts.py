@@ -8,6 +8,7 @@ from flask_sqlalchemy.session import Session
 from sqlalchemy import delete, select
 from sqlalchemy.orm import scoped_session
 
+from memo.cache import MemoCache
 from memo.models import ApiToken, DeletedMemo, Memo, User
 from memo.search import SearchIndex
 
@@ -20,10 +21,12 @@ class AccountStore:
 
     Args:
         session: the database session of the current request.
+        cache: what is shown to a user may be kept there.
     """
 
-    def __init__(self, session: scoped_session[Session]) -> None:
+    def __init__(self, session: scoped_session[Session], cache: MemoCache) -> None:
         self._session = session
+        self._cache = cache
         self._index = SearchIndex(session)
 
     def delete(self, user_id: str, *, seconds: float) -> bool:
@@ -36,7 +39,10 @@ class AccountStore:
         Returns:
             Whether all is gone; if not, the same again goes on.
         """
-        finish = time.monotonic() + seconds
+        with self._cache.changing(user_id):
+            return self._delete(user_id, time.monotonic() + seconds)
+
+    def _delete(self, user_id: str, finish: float) -> bool:
         self._session.execute(delete(ApiToken).where(ApiToken.user_id == user_id))
         self._session.commit()
         while self._some_memos(user_id) or self._some_deleted(user_id):

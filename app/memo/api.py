@@ -201,7 +201,8 @@ def query_problem(error: InvalidQuery) -> Problem:
     if error.reason == "too-long":
         detail = gettext("Search for at most %(most)s characters.", most=MOST_CHARACTERS)
         return Problem(400, detail, max_characters=MOST_CHARACTERS)
-    return Problem(400, gettext("Search for at least two letters or digits, or one Korean syllable."))
+    # It can be read; there is just nothing to look up by (RFC 9110, section 15.5.21).
+    return Problem(422, gettext("Search for at least two letters or digits, or one Korean syllable."))
 
 
 def parse_id(value: str) -> int | None:

@@ -9,6 +9,8 @@ from typing import Any, cast
 import yaml
 from flask import Blueprint, Response
 
+from memo.characters import NAME, VISIBLE
+from memo.models import TOKEN_NAME_LENGTH
 from memo.serialization import json_response
 from memo.services import services
 
@@ -19,13 +21,17 @@ _SOURCE = Path(__file__).parent / "openapi.yaml"
 
 @blueprint.get("/openapi.json")
 def describe() -> Response:
-    """The OpenAPI document (OpenAPI Specification 3.1)."""
+    """The OpenAPI document (OpenAPI Specification 3.1), with this installation's limits."""
     settings = services().settings
     document = dict(_document())
     document["servers"] = [{"url": f"{settings.public_url}{settings.url_prefix}" or "/"}]
     components = dict(document["components"])
     session = {**components["securitySchemes"]["session"], "name": settings.cookie_name}
     components["securitySchemes"] = {**components["securitySchemes"], "session": session}
+    schemas = components["schemas"]
+    text = {**schemas["Text"], "maxLength": settings.memo_max_characters, "pattern": VISIBLE}
+    name = {**schemas["TokenName"], "maxLength": TOKEN_NAME_LENGTH, "pattern": NAME}
+    components["schemas"] = {**schemas, "Text": text, "TokenName": name}
     response = json_response({**document, "components": components})
     response.headers["Cache-Control"] = "public, max-age=300"
     return response

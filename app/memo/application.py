@@ -20,8 +20,10 @@ from memo import (
     database,
     errors,
     forms,
+    gate,
     health,
     logs,
+    metrics,
     overload,
     pages,
     preferences,
@@ -29,7 +31,11 @@ from memo import (
     security,
 )
 from memo.accounts import AccountStore
+from memo.admission import Admission
+from memo.cache import MemoCache
 from memo.config import Settings
+from memo.lane import Lane
+from memo.limits import Limiter, bucket
 from memo.memos import MemoStore
 from memo.models import db
 from memo.naver import NaverLogin
@@ -57,7 +63,11 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logs.configure(settings.log_level)
     app = MemoFlask("memo", static_url_path=f"{settings.url_prefix}/static")
+    # Lines that hold only a tag leave nothing in the page.
+    app.jinja_options = {**app.jinja_options, "trim_blocks": True, "lstrip_blocks": True}
     limit = settings.memo_max_characters * _BYTES_PER_CHARACTER + _BODY_OVERHEAD
+    # Werkzeug would redirect an address with two slashes to one with the request's own Host in it.
+    app.url_map.merge_slashes = False
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SQLALCHEMY_DATABASE_URI=database.url(settings),
@@ -72,37 +82,50 @@ def build(settings: Settings | None = None) -> Flask:
     Migrate(app, db, directory=str(cli.MIGRATIONS), compare_type=True)
 
     redis = connect(settings)
-    Services(
+    cache = MemoCache(redis)
+    reads = bucket("read", settings.rate_reads, settings.rate_reads_burst)
+    writes = bucket("write", settings.rate_writes, settings.rate_writes_burst)
+    addresses = bucket("address", settings.rate_address, settings.rate_address_burst)
+    service = Services(
         settings=settings,
         redis=redis,
-        users=UserStore(db.session),
-        memos=MemoStore(db.session, settings.memo_max_characters),
+        cache=cache,
+        admission=Admission(redis, settings.session_idle_seconds, reads, writes),
+        limiter=Limiter(redis, reads, writes, addresses),
+        users=UserStore(db.session, cache),
+        memos=MemoStore(db.session, cache, settings.memo_max_characters),
         sessions=SessionStore(
             redis, settings.secret_key, settings.session_idle_seconds, settings.session_absolute_seconds
         ),
         logins=LoginStore(redis, settings.secret_key),
-        tokens=TokenStore(db.session),
-        accounts=AccountStore(db.session),
-        importer=Importer(db.session),
+        tokens=TokenStore(db.session, cache),
+        accounts=AccountStore(db.session, cache),
+        importer=Importer(db.session, cache),
         naver=NaverLogin(settings),
-    ).attach(app)
+    )
+    service.attach(app)
 
     logs.init_app(app)
     security.init_app(app)
     errors.init_app(app)
+    gate.init_app(app)
     preferences.init_app(app)
     presentation.init_app(app)
     for part in (pages, forms, account, api, api_tokens, api_document, health):
         app.register_blueprint(part.blueprint, url_prefix=settings.url_prefix or None)
     if settings.url_prefix:
         app.add_url_rule(settings.url_prefix, "without_slash", _without_slash)
-    for command in (cli.check, cli.compatible, cli.index, cli.migrate, cli.rehearse):
+    commands = (cli.check, cli.compatible, cli.forget, cli.index, cli.log_out, cli.migrate, cli.rehearse)
+    for command in commands:
         app.cli.add_command(command)
     _name_static_files_by_content(app)
 
+    app.wsgi_app = Lane(app, service)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    app.wsgi_app = security.ConnectionScheme(app.wsgi_app)  # type: ignore[method-assign]
+    metrics.init_app(app)
     # The outermost, so that a refusal costs next to nothing.
     app.wsgi_app = overload.Shed(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -117,6 +117,30 @@ def index() -> None:
     click.echo("all memos are indexed")
 
 
+@click.command("log-out")
+@click.argument("user_id", required=False)
+@click.option("--everybody", is_flag=True, help="End all sessions of all users.")
+@with_appcontext
+def log_out(user_id: str | None, everybody: bool) -> None:
+    """End the sessions of the user USER_ID, as the table `users` has it, or of everybody. Their API tokens stay."""
+    if (user_id is None) is not everybody:
+        raise click.UsageError("give one user's id, or --everybody")
+    sessions = services().sessions
+    try:
+        ended = sessions.end_everybodys() if user_id is None else sessions.end_all(user_id)
+    except RedisError as error:
+        raise click.ClickException(f"redis: {type(error).__name__}. Check MEMO_REDIS_* and the host.") from None
+    click.echo(f"{ended} sessions ended")
+
+
+@click.command()
+@with_appcontext
+def forget() -> None:
+    """Forget the cached answers: rows were changed behind the service's back, by hand or from a backup."""
+    services().cache.forget_all()
+    click.echo("nothing that was cached is used any more")
+
+
 @click.command()
 @click.option("--connect", is_flag=True, help="Also ask MySQL and Redis for an answer.")
 @click.option("--credentials", is_flag=True, help="Only fail when MySQL or Redis refuses the credentials.")

@@ -78,6 +78,13 @@ class Settings:
     session_idle_seconds: int = 12 * 3600
     session_absolute_seconds: int = 7 * 24 * 3600
     memo_max_characters: int = 10_000
+
+    rate_reads: float = 50
+    rate_reads_burst: int = 500
+    rate_writes: float = 20
+    rate_writes_burst: int = 200
+    rate_address: float = 20
+    rate_address_burst: int = 300
     log_level: str = "INFO"
 
     @classmethod
@@ -124,6 +131,12 @@ class Settings:
             session_idle_seconds=reader.number("SESSION_IDLE_SECONDS", cls.session_idle_seconds, 1, 10**9),
             session_absolute_seconds=reader.number("SESSION_ABSOLUTE_SECONDS", cls.session_absolute_seconds, 1, 10**9),
             memo_max_characters=reader.number("MEMO_MAX_CHARACTERS", cls.memo_max_characters, 1, _MAX_TEXT_CHARACTERS),
+            rate_reads=reader.rate("RATE_READS", cls.rate_reads),
+            rate_reads_burst=reader.number("RATE_READS_BURST", cls.rate_reads_burst, 1, 10**6),
+            rate_writes=reader.rate("RATE_WRITES", cls.rate_writes),
+            rate_writes_burst=reader.number("RATE_WRITES_BURST", cls.rate_writes_burst, 1, 10**6),
+            rate_address=reader.rate("RATE_ADDRESS", cls.rate_address),
+            rate_address_burst=reader.number("RATE_ADDRESS_BURST", cls.rate_address_burst, 1, 10**6),
             log_level=reader.choice("LOG_LEVEL", cls.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
         )
         reader.problems += settings._problems()
@@ -137,6 +150,10 @@ class Settings:
             problems.append(f"MEMO_URL_PREFIX={self.url_prefix!r}: give a path such as /memo, or nothing for the root")
         if not _COOKIE_NAME.fullmatch(self.cookie_name):
             problems.append(f"MEMO_COOKIE_NAME={self.cookie_name!r}: use letters, digits, '-' and '_'")
+        if self.cookie_name.startswith(("__Host-", "__Secure-")) and not self.cookie_secure:
+            problems.append(
+                f"MEMO_COOKIE_NAME={self.cookie_name}: set MEMO_COOKIE_SECURE=1, or browsers refuse the cookie"
+            )
         if self.secret_key and len(self.secret_key) < _SECRET_KEY_CHARACTERS:
             problems.append(
                 f"MEMO_SECRET_KEY is shorter than {_SECRET_KEY_CHARACTERS} characters:"
@@ -184,6 +201,11 @@ class _Reader:
 
     def seconds(self, name: str, default: float) -> float:
         return self._convert(name, default, float, 0.05, 600, "a number of seconds")
+
+    def rate(self, name: str, default: float) -> float:
+        if self.text(name) == "0":
+            return 0
+        return self._convert(name, default, float, 0.01, 10**6, "requests a second, or 0 for no limit,")
 
     def _convert(self, name: str, default: T, kind: Callable[[str], T], least: float, most: float, what: str) -> T:
         value = self.text(name)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
+from memo import metrics
 from memo.breaker import DependencyDown
 from memo.notices import N_
 from memo.serialization import json_response
@@ -47,6 +48,7 @@ _PAGES = {
     404: (N_("There is no such page"), N_("The address may be mistyped, or what was here is gone.")),
     405: (N_("That is not how this page is used"), N_("Open it from the memos instead.")),
     413: (N_("That is too long"), ""),
+    429: (N_("That was too fast"), ""),
     500: (N_("Something went wrong here"), N_("It has been noted. Try again in a moment.")),
 }
 
@@ -119,6 +121,7 @@ def _still_down(error: DependencyDown) -> Response:
 
 
 def _unavailable(dependency: str, error: str, number: int | None) -> Response:
+    metrics.dependency_failed(dependency)
     _log.error("dependency down", extra={"dependency": dependency, "error": error, "number": number})
     title, detail = (gettext(words) for words in _WORDS[dependency])
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

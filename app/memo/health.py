@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from memo import metrics
 from memo.breaker import DependencyDown
 from memo.models import Memo, db
 from memo.serialization import json_response
@@ -47,6 +48,7 @@ def _mysql() -> bool:
             _log.warning("not ready", extra={"dependency": "mysql", "error": "read-only"})
             return False
     except (SQLAlchemyError, DependencyDown) as error:
+        metrics.dependency_failed("mysql")
         _log.warning("not ready", extra={"dependency": "mysql", "error": type(error).__name__})
         return False
     return True
@@ -57,5 +59,6 @@ def _redis() -> bool:
         # A write: a replica, and a server whose memory or disk is full, answers a PING.
         return bool(services().redis.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
     except (RedisError, DependencyDown) as error:
+        metrics.dependency_failed("redis")
         _log.warning("not ready", extra={"dependency": "redis", "error": type(error).__name__})
         return False

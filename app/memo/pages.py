@@ -7,8 +7,9 @@ import secrets
 
 from flask import Blueprint, Response, current_app, request, url_for
 
-from memo import preferences
+from memo import metrics, preferences
 from memo.api import parse_id, query_problem
+from memo.gate import FORM_KEY
 from memo.identity import (
     begin_session,
     browser_key,
@@ -22,6 +23,7 @@ from memo.naver import ProviderError
 from memo.notices import notice
 from memo.rendering import back, draft_key, html, list_arguments, person
 from memo.search import InvalidQuery
+from memo.security import came_from_another_site
 from memo.services import services
 
 blueprint = Blueprint("pages", __name__)
@@ -41,7 +43,9 @@ def index() -> Response:
 
 @blueprint.get("/login")
 def login() -> Response:
-    """Send the browser to the provider."""
+    """Send the browser to the provider; who was sent here by another site begins on the page, and by a click."""
+    if came_from_another_site():
+        return back(None, 302)
     service = services()
     response = current_app.make_response("")
     key = remember_browser(response, browser_key())
@@ -57,18 +61,26 @@ def auth() -> Response:
     service = services()
     state, code = request.args.get("state"), request.args.get("code")
     if not service.logins.finish(state, browser_key()):
-        return back("login-state", 302)
+        return _login_failed("state")
     if request.args.get("error") or not state or not code:
-        return back("login-refused", 302)
+        return _login_failed("refused")
     try:
         profile = service.naver.profile(code, state, _redirect_uri())
     except ProviderError as error:
         _log.warning("log-in failed", extra={"reason": error.reason, "detail": error.detail})
-        return back(f"login-{error.reason}", 302)
+        if error.reason == "unavailable":
+            metrics.dependency_failed("naver")
+        return _login_failed(error.reason)
     service.users.save(profile.id, profile.name)
     response = back(None, 302)
     begin_session(response, profile.id)
+    metrics.login_ended("success")
     return response
+
+
+def _login_failed(outcome: str) -> Response:
+    metrics.login_ended(outcome)
+    return back(f"login-{outcome}", 302)
 
 
 @blueprint.post("/logout")
@@ -132,7 +144,7 @@ def memos_page(message: str | None, *, text: str = "", status: int = 200) -> Res
         place=list_arguments(),
         first=not cursor,
         text=text,
-        key=secrets.token_urlsafe(),
+        key=request.environ.get(FORM_KEY) or secrets.token_urlsafe(),
         draft=draft_key(user_id),
         max_characters=service.settings.memo_max_characters,
     )

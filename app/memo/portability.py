@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import scoped_session
 
+from memo.cache import MemoCache
 from memo.memos import MAX_PAGE_SIZE, InvalidText, MemoStore, StoredMemo, UnknownUser
 from memo.models import Memo
 from memo.search import SearchIndex
@@ -126,10 +127,12 @@ class Importer:
 
     Args:
         session: the database session of the current request.
+        cache: what is shown to a user may be kept there.
     """
 
-    def __init__(self, session: scoped_session[Session]) -> None:
+    def __init__(self, session: scoped_session[Session], cache: MemoCache) -> None:
         self._session = session
+        self._cache = cache
         self._index = SearchIndex(session)
 
     def add(self, user_id: str, memos: Sequence[ForeignMemo]) -> int:
@@ -148,6 +151,12 @@ class Importer:
         Raises:
             UnknownUser: nothing was stored.
         """
+        with self._cache.changing(user_id):
+            stored = self._add(user_id, memos)
+        self._index.catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=_INDEXING_SECONDS)
+        return stored
+
+    def _add(self, user_id: str, memos: Sequence[ForeignMemo]) -> int:
         stored = 0
         for start in range(0, len(memos), _AT_ONCE):
             part = memos[start : start + _AT_ONCE]
@@ -177,7 +186,6 @@ class Importer:
             # Each part by itself: what was stored stays when the connection breaks.
             self._session.commit()
             stored += len(rows)
-        self._index.catch_up(user_id, memos=_INDEXED_AT_ONCE, seconds=_INDEXING_SECONDS)
         return stored
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flask import Flask, Response, request
 from flask_babel import Babel
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
-from memo.identity import cookie_path
+from memo.identity import cookie_name, cookie_path
 from memo.services import services
 
 LANGUAGES = {"en": "English", "ko": "한국어"}
@@ -13,8 +17,8 @@ LANGUAGES = {"en": "English", "ko": "한국어"}
 
 THEMES = ("auto", "light", "dark")
 
-_LANGUAGE_COOKIE = "memoLanguage"
-_THEME_COOKIE = "memoTheme"
+LANGUAGE_COOKIE = "memoLanguage"
+THEME_COOKIE = "memoTheme"
 _SECONDS = 365 * 24 * 3600
 
 
@@ -29,30 +33,39 @@ def init_app(app: Flask) -> None:
 
 def language() -> str:
     """The code of the language of this request."""
-    chosen = request.cookies.get(_LANGUAGE_COOKIE)
+    return language_for(request.cookies.get(cookie_name(LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
+
+
+@lru_cache(maxsize=256)
+def language_for(chosen: str | None, accepted: str) -> str:
+    """The code of the language for a cookie's value and what the browser asks for (`Accept-Language`)."""
     if chosen in LANGUAGES:
         return str(chosen)
-    return request.accept_languages.best_match(LANGUAGES) or "en"
+    return parse_accept_header(accepted, LanguageAccept).best_match(LANGUAGES) or "en"
 
 
 def theme() -> str:
     """`light`, `dark`, or `auto`: as the browser prefers."""
-    chosen = request.cookies.get(_THEME_COOKIE)
+    return theme_for(request.cookies.get(cookie_name(THEME_COOKIE)))
+
+
+def theme_for(chosen: str | None) -> str:
+    """The same for a cookie's value."""
     return str(chosen) if chosen in THEMES else "auto"
 
 
 def remember(response: Response, *, language: str | None, theme: str | None) -> None:
     """Keep a choice in the browser; None, and what is no choice, changes nothing."""
     if language in LANGUAGES:
-        _set(response, _LANGUAGE_COOKIE, str(language))
+        _set(response, LANGUAGE_COOKIE, str(language))
     if theme in THEMES:
-        _set(response, _THEME_COOKIE, str(theme))
+        _set(response, THEME_COOKIE, str(theme))
 
 
 def _set(response: Response, name: str, value: str) -> None:
     secure = services().settings.cookie_secure
     response.set_cookie(
-        name,
+        cookie_name(name),
         value,
         max_age=_SECONDS,
         path=cookie_path(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from math import ceil, inf
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, g, request
 from flask_babel import format_date, format_timedelta, gettext
 from markupsafe import Markup, escape
 
@@ -14,6 +15,10 @@ from memo import preferences
 
 _RELATIVE = timedelta(days=7)
 """Younger than this is told as "3 hours ago", which is true in every time zone; older by its date."""
+
+_JUST_NOW = timedelta(seconds=45)
+_UNITS = (7 * 86400, 86400, 3600, 60, 1)
+_THRESHOLD = 0.85
 
 _BROWSERS = (("Edg", "Edge"), ("Whale", "Whale"), ("SamsungBrowser", "Samsung Internet"), ("OPR", "Opera"))
 _MORE_BROWSERS = (("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
@@ -35,11 +40,34 @@ def init_app(app: Flask) -> None:
 def ago(moment: datetime) -> str:
     """A time for people, in the request's language."""
     age = datetime.now(UTC) - moment
-    if age < timedelta(seconds=45):
+    g.steady_seconds = min(g.get("steady_seconds", inf), steady_seconds(age))
+    return words_for(age, moment)
+
+
+def words_for(age: timedelta, moment: datetime) -> str:
+    """What a moment is called at an age."""
+    if age < _JUST_NOW:
         return gettext("just now")
     if age < _RELATIVE:
         return format_timedelta(-age, add_direction=True)
     return format_date(moment, "long")
+
+
+def steady_seconds(age: timedelta) -> float:
+    """How long `words_for` an age stay what they are, at least.
+
+    Babel rounds up to whole seconds, takes the largest unit of which there is 0.85 (its `threshold`), and rounds to
+    whole ones of it.
+    """
+    seconds = age.total_seconds()
+    if age >= _RELATIVE:
+        return inf
+    if age < _JUST_NOW:
+        return _JUST_NOW.total_seconds() - seconds
+    unit = next(unit for unit in _UNITS if seconds + 1 >= _THRESHOLD * unit)
+    ends = [_THRESHOLD * larger for larger in _UNITS if larger > unit]
+    ends += [(ceil(seconds / unit - 0.5) + 0.5) * unit, _RELATIVE.total_seconds()]
+    return max(0.0, min(end for end in ends if end >= seconds) - seconds - 1)
 
 
 def highlight(text: str, query: str | None) -> Markup:

@@ -94,8 +94,9 @@ class SearchIndex:
                 .order_by(Memo.id.desc())
                 .limit(memos)
             )
-            # Nobody changes them meanwhile, and two searches at once share the work.
-            rows = self._session.execute(query.with_for_update(skip_locked=True)).all()
+            # Nobody changes them meanwhile. Of two searches at once the second waits, or it would miss what the first
+            # is about to make findable.
+            rows = self._session.execute(query.with_for_update()).all()
             if rows:
                 self.add(user_id, ((row.id, row.text) for row in rows))
                 self._session.execute(

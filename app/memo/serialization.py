@@ -14,7 +14,7 @@ class OrjsonProvider(JSONProvider):
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:  # noqa: ANN401 - the parent's signature
         """Serialize to text; times become RFC 3339 with `Z`."""
-        return _dump(obj).decode()
+        return dump(obj).decode()
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:  # noqa: ANN401 - the parent's signature
         """Parse; raises orjson.JSONDecodeError, a ValueError."""
@@ -22,13 +22,14 @@ class OrjsonProvider(JSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - the parent's signature
         """A response with the serialized arguments."""
-        return Response(_dump(self._prepare_response_obj(args, kwargs)), mimetype="application/json")
+        return Response(dump(self._prepare_response_obj(args, kwargs)), mimetype="application/json")
 
 
-def _dump(obj: Any) -> bytes:  # noqa: ANN401 - any JSON value
+def dump(obj: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """The bytes of a JSON value."""
     return orjson.dumps(obj, option=orjson.OPT_UTC_Z)
 
 
 def json_response(body: object) -> Response:
     """A response with this JSON."""
-    return Response(_dump(body), mimetype="application/json")
+    return Response(dump(body), mimetype="application/json")

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, current_app
-from redis import Redis
 
 from memo.accounts import AccountStore
+from memo.admission import Admission
+from memo.breaker import GuardedRedis
+from memo.cache import MemoCache
 from memo.config import Settings
+from memo.limits import Limiter
 from memo.memos import MemoStore
 from memo.naver import NaverLogin
 from memo.portability import Importer
@@ -25,7 +28,10 @@ class Services:
     """What the views work with."""
 
     settings: Settings
-    redis: Redis
+    redis: GuardedRedis
+    cache: MemoCache
+    admission: Admission
+    limiter: Limiter
     users: UserStore
     memos: MemoStore
     sessions: SessionStore

@@ -6,7 +6,6 @@ reads Redis (a dump, a replica) can therefore not become a user.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -20,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.retry import Retry
 
+from memo import scripts
 from memo.breaker import GuardedRedis
 from memo.config import Settings
 
@@ -29,50 +29,50 @@ LOGIN_SECONDS = 600
 _TOKEN_BYTES = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CONNECT_SECONDS = 1
-_SESSIONS = "memo:session:"
-_LISTS = "memo:sessions-of:"
+_SESSIONS = scripts.SESSIONS
+_LISTS = scripts.SESSION_LISTS
 _NAME = re.compile(r"[0-9a-f]{64}")
 
-# One round trip, and no moment between reading and extending. Redis' own clock: the web hosts' may differ.
-# A user's sessions are also listed, so that they can be shown and ended. Every use lists them again: the version before
-# this one made sessions without.
-_TOUCH = """
-local found = redis.call('HMGET', KEYS[1], 'user', 'end')
-if not found[1] or not found[2] then return false end
-local now = tonumber(redis.call('TIME')[1])
-local left = tonumber(found[2]) - now
-if left <= 0 then redis.call('DEL', KEYS[1]) return false end
-redis.call('EXPIRE', KEYS[1], math.min(left, tonumber(ARGV[1])))
-redis.call('HSET', KEYS[1], 'seen', now)
-local list = ARGV[2] .. found[1]
-redis.call('ZADD', list, found[2], KEYS[1])
-redis.call('EXPIRE', list, ARGV[3])
-return found[1]
-"""
-_CREATE = """
-local now = tonumber(redis.call('TIME')[1])
+_TOUCH = scripts.SESSION + "return touch(KEYS[1], ARGV[1])"
+_CREATE = (
+    scripts.SESSION
+    + """
+local known = redis.call('EXISTS', KEYS[2]) == 0 or ours(KEYS[2])
 local finish = now + tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], 'user', ARGV[1], 'end', finish, 'made', now, 'seen', now, 'agent', ARGV[4])
 redis.call('EXPIRE', KEYS[1], math.min(tonumber(ARGV[2]), tonumber(ARGV[3])))
 redis.call('ZADD', KEYS[2], finish, KEYS[1])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+if not known then other_version_worked(ARGV[1]) end
+mark(KEYS[2])
 return 1
 """
-_LIST = """
+)
+_LIST = (
+    scripts.SESSION
+    + """
+local known = ours(KEYS[1])
 local live = {}
 for _, key in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
   local found = redis.call('HMGET', key, 'user', 'seen', 'agent')
   if found[1] then table.insert(live, {key, found[2] or '', found[3] or ''}) else redis.call('ZREM', KEYS[1], key) end
 end
+if known then mark(KEYS[1]) end
 return live
 """
-_END = """
+)
+_END = (
+    scripts.SESSION
+    + """
 local user = redis.call('HGET', KEYS[1], 'user')
 if not user then return 0 end
 if ARGV[2] ~= '' and user ~= ARGV[2] then return 0 end
-redis.call('ZREM', ARGV[1] .. user, KEYS[1])
+local list = ARGV[1] .. user
+local known = ours(list)
+redis.call('ZREM', list, KEYS[1])
+if known then mark(list) end
 return redis.call('DEL', KEYS[1])
 """
+)
 _AGENT_CHARACTERS = 300
 
 
@@ -85,7 +85,7 @@ class LiveSession:
     agent: str
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings) -> GuardedRedis:
     """A client that connects when first used; every wait is bounded.
 
     It repairs connections that outlived Redis itself (memo/breaker.py); redis-py's own retries, three with growing
@@ -112,7 +112,7 @@ def is_token(value: str | None) -> bool:
     return value is not None and _TOKEN.fullmatch(value) is not None
 
 
-def _takes_no_writes(error: ResponseError) -> bool:
+def takes_no_writes(error: ResponseError) -> bool:
     """Whether Redis is a replica, or its memory or its disk is full; MISCONF has no class of its own in redis-py."""
     return isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith("MISCONF")
 
@@ -122,7 +122,7 @@ class _Keyed:
         self._secret = secret_key.encode()
 
     def hash(self, purpose: str, token: str) -> str:
-        return hmac.new(self._secret, f"{purpose}:{token}".encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, f"{purpose}:{token}".encode(), "sha256").hex()
 
     def key(self, purpose: str, token: str) -> str:
         return f"memo:{purpose}:{self.hash(purpose, token)}"
@@ -141,7 +141,7 @@ class SessionStore:
     def __init__(self, redis: Redis, secret_key: str, idle_seconds: int, absolute_seconds: int) -> None:
         self._keyed = _Keyed(secret_key)
         self._redis = redis
-        self._idle = idle_seconds
+        self.idle_seconds = idle_seconds
         self._absolute = absolute_seconds
         self._touch = redis.register_script(_TOUCH)
         self._create = redis.register_script(_CREATE)
@@ -161,22 +161,26 @@ class SessionStore:
         token = new_token()
         self._create(
             keys=[self._keyed.key("session", token), _LISTS + user_id],
-            args=[user_id, self._idle, self._absolute, agent[:_AGENT_CHARACTERS]],
+            args=[user_id, self.idle_seconds, self._absolute, agent[:_AGENT_CHARACTERS]],
         )
         return token
 
     def user(self, token: str | None) -> str | None:
         """The id of the user a key stands for; asking keeps the session from idling out."""
-        if not is_token(token):
+        key = self.key(token)
+        if key is None:
             return None
-        key = self._keyed.key("session", cast(str, token))
         try:
-            return cast(str | None, self._touch(keys=[key], args=[self._idle, _LISTS, self._absolute]))
+            return cast(str | None, self._touch(keys=[key], args=[self.idle_seconds]))
         except ResponseError as error:
-            if not _takes_no_writes(error):
+            if not takes_no_writes(error):
                 raise
             # Memos are stored elsewhere: work goes on. The key still ends in time, as if it had not been used.
             return cast(str | None, self._redis.hget(key, "user"))
+
+    def key(self, token: str | None) -> str | None:
+        """Under what Redis has a session, None for what cannot be a browser's key."""
+        return self._keyed.key("session", cast(str, token)) if is_token(token) else None
 
     def end(self, token: str | None) -> None:
         """End a session, if there is one."""
@@ -212,6 +216,17 @@ class SessionStore:
             How many.
         """
         return sum(self.end_named(user_id, session.name) for session in self.of(user_id) if session.name != but)
+
+    def end_everybodys(self) -> int:
+        """End every session there is.
+
+        Returns:
+            How many.
+        """
+        ended = 0
+        for key in self._redis.scan_iter(f"{_SESSIONS}*", count=1000):
+            ended += int(self._redis.unlink(str(key)))
+        return ended
 
 
 class LoginStore:

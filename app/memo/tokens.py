@@ -15,6 +15,8 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import scoped_session
 
+from memo.cache import MemoCache
+from memo.characters import NAME
 from memo.memos import UnknownUser
 from memo.models import TOKEN_NAME_LENGTH, ApiToken, User
 
@@ -25,12 +27,13 @@ MOST = 20
 """How many tokens a user may have."""
 
 _TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
+_NAME = re.compile(NAME)
 _BYTES = 32
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class InvalidName(ValueError):  # noqa: N818 - it is no fault of the program
-    """A token needs a name of 1 to TOKEN_NAME_LENGTH characters, by which its owner knows it."""
+    """A token needs a name of 1 to TOKEN_NAME_LENGTH characters on one line, by which its owner knows it."""
 
 
 class TooMany(ValueError):  # noqa: N818 - it is no fault of the program
@@ -52,10 +55,12 @@ class TokenStore:
 
     Args:
         session: the database session of the current request.
+        cache: nothing is kept there of a user who has a token.
     """
 
-    def __init__(self, session: scoped_session[Session]) -> None:
+    def __init__(self, session: scoped_session[Session], cache: MemoCache) -> None:
         self._session = session
+        self._cache = cache
 
     def create(self, user_id: str, name: str) -> tuple[str, StoredToken]:
         """Make a token.
@@ -72,9 +77,13 @@ class TokenStore:
             TooMany: nothing was stored.
             UnknownUser: nothing was stored.
         """
-        name = name.strip()
-        if not 0 < len(name) <= TOKEN_NAME_LENGTH or not name.isprintable():
+        if len(name) > TOKEN_NAME_LENGTH or _NAME.fullmatch(name) is None:
             raise InvalidName(name)
+        name = name.strip()
+        with self._cache.changing(user_id):
+            return self._create(user_id, name)
+
+    def _create(self, user_id: str, name: str) -> tuple[str, StoredToken]:
         # The user's row is locked, so that two requests at once cannot pass the limit together.
         if self._session.execute(select(User.id).where(User.id == user_id).with_for_update()).one_or_none() is None:
             self._session.rollback()
@@ -96,6 +105,11 @@ class TokenStore:
         query = select(ApiToken.id, ApiToken.name, ApiToken.created_at, ApiToken.last_used_at)
         rows = self._session.execute(query.where(ApiToken.user_id == user_id).order_by(ApiToken.id)).all()
         return [StoredToken(*row) for row in rows]
+
+    def any(self, user_id: str) -> bool:
+        """Whether a user has a token."""
+        query = select(ApiToken.id).where(ApiToken.user_id == user_id).limit(1)
+        return self._session.scalar(query) is not None
 
     def revoke(self, user_id: str, token_id: int) -> bool:
         """End a token.

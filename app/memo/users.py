@@ -10,6 +10,7 @@ from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import scoped_session
 
+from memo.cache import MemoCache
 from memo.models import USER_NAME_LENGTH, User
 
 _MYSQL_DEADLOCK = 1213
@@ -21,10 +22,12 @@ class UserStore:
 
     Args:
         session: the database session of the current request.
+        cache: what is shown to a user may be kept there.
     """
 
-    def __init__(self, session: scoped_session[Session]) -> None:
+    def __init__(self, session: scoped_session[Session], cache: MemoCache) -> None:
         self._session = session
+        self._cache = cache
 
     def save(self, user_id: str, name: str | None) -> None:
         """Make a row for a new id, refresh the name of a known one.
@@ -43,8 +46,9 @@ class UserStore:
         )
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._session.execute(statement)
-                self._session.commit()
+                with self._cache.changing(user_id):
+                    self._session.execute(statement)
+                    self._session.commit()
             except OperationalError as error:
                 self._session.rollback()
                 # InnoDB may choose one of several at once as a deadlock's victim; its manual says to try again.

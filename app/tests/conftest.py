@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,7 +15,10 @@ from flask.testing import FlaskClient
 from memo import create_app
 from memo.config import Settings
 from memo_testing.browser import Browser
+from memo_testing.chromium import launched
 from memo_testing.servers import Servers, given_servers, started_servers
+from playwright.sync_api import Browser as Chromium
+from werkzeug.serving import make_server
 
 from localcloud.naver import LOCAL_CLIENT, NaverStandIn
 
@@ -64,6 +68,9 @@ def owner_settings(servers: Servers, naver: NaverStandIn) -> Iterator[Settings]:
         memo_max_characters=200,
         session_idle_seconds=60,
         session_absolute_seconds=600,
+        rate_reads=0,
+        rate_writes=0,
+        rate_address=0,
     )
     servers.execute(f"CREATE DATABASE {database}")
     result = create_app(settings).test_cli_runner().invoke(args=["migrate"])
@@ -138,3 +145,34 @@ def sql(owner_settings: Settings) -> Iterator[pymysql.cursors.Cursor]:
     )
     with connection, connection.cursor() as cursor:
         yield cursor
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """Debian's Chromium."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Flask], str]]:
+    """Serves an application on a free port, in this process; gives the page's address."""
+    servers = []
+
+    def serve_(app: Flask) -> str:
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}{app.extensions['memo'].settings.url_prefix}/"
+
+    yield serve_
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def url(app: Flask, serve: Callable[[Flask], str]) -> str:
+    """The application's page, served."""
+    return serve(app)

@@ -123,6 +123,14 @@ def test_bad_input_stores_nothing(
     assert sql.fetchone() == (0,)
 
 
+@pytest.mark.parametrize("text", ["❤️", "\U000f0000", "\U0001faff", " \u200b. "], ids=ascii)
+def test_what_is_seen_is_a_memo(browser: Browser, text: str) -> None:
+    """Also a character of one's own font, and one that is younger than this Python's Unicode."""
+    browser.log_in()
+    assert browser.post("/memo", json={"text": text}).status_code == 200
+    assert browser.texts() == [text]
+
+
 @pytest.mark.parametrize(
     "text", ["👨‍👩‍👧‍👦" * 28, "가" * 200, "a\x00b", "\\", "'; DROP TABLE memos; --", "%s %(x)s :x"]
 )

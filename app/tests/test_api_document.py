@@ -28,10 +28,13 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 
 def test_it_names_this_installation(make_app: Callable[..., Flask]) -> None:
-    app = make_app(url_prefix="/other", public_url="https://memo.example.org", cookie_name="other")
+    app = make_app(
+        url_prefix="/other", public_url="https://memo.example.org", cookie_name="other", memo_max_characters=7
+    )
     document = app.test_client().get("/other/openapi.json").json
     assert document["servers"] == [{"url": "https://memo.example.org/other"}]
     assert document["components"]["securitySchemes"]["session"]["name"] == "other"
+    assert document["components"]["schemas"]["Text"]["maxLength"] == 7
 
 
 def test_every_route_is_described_and_every_description_is_a_route(app: Flask, document: dict[str, Any]) -> None:

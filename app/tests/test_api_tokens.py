@@ -83,7 +83,18 @@ def test_somebody_elses_token_is_no_token(made: dict[str, Any], new_browser: Cal
     assert_problem(other.delete(f"/tokens/{made['id']}"), 404)
 
 
-@pytest.mark.parametrize("sent", [{}, {"name": ""}, {"name": " "}, {"name": "x" * 65}, {"name": "a\nb"}, {"name": 1}])
+@pytest.mark.parametrize("name", ["❤️ backup", " 백업 ", "👩\u200d💻"])
+def test_names(browser: Browser, name: str) -> None:
+    browser.log_in()
+    response = browser.post("/tokens", json={"name": name})
+    assert response.status_code == 201
+    assert body(response)["name"] == name.strip()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"name": ""}, {"name": " "}, {"name": "x" * 65}, {"name": "a\nb"}, {"name": "a\u202eb"}, {"name": 1}],
+)
 def test_bad_names(browser: Browser, sent: object) -> None:
     browser.log_in()
     assert_problem(browser.post("/tokens", json=sent, headers=JSON), 400)

@@ -62,6 +62,7 @@ def test_all_problems_at_once() -> None:
         ("MEMO_NAVER_AUTH_URL", "ftp://x"),
         ("MEMO_NAVER_API_URL", "http://[bad"),
         ("MEMO_COOKIE_NAME", "user id"),
+        ("MEMO_COOKIE_NAME", "__Host-userId"),
         ("MEMO_COOKIE_SECURE", "perhaps"),
         ("MEMO_TRUSTED_PROXIES", "-1"),
         ("MEMO_SECRET_KEY", "short"),

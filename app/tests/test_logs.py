@@ -76,10 +76,10 @@ def test_an_unexpected_error_is_logged_without_its_text(
     stream = io.StringIO()
     logs.configure("INFO", stream)
 
-    def fail(user_id: str, text: str, key: str | None) -> None:
+    def fail(engine: object, user_id: str, text: str) -> None:
         raise RuntimeError(f"about {text}")
 
-    app.extensions["memo"].memos.add = fail
+    app.extensions["memo"].memos.add_quickly = fail
     browser = Browser(app, naver.url)
     browser.log_in()
     problem = assert_problem(browser.post("/memo", json={"text": "비밀"}), 500)

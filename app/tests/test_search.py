@@ -76,10 +76,12 @@ def test_what_is_not_found(browser: Browser, query: str) -> None:
     assert found(browser, query) == []
 
 
-@pytest.mark.parametrize("query", ["", " ", "a", "%", "!?", "가" * 101])
-def test_what_cannot_be_looked_up(browser: Browser, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "status"), [("", 422), (" ", 422), ("a", 422), ("%", 422), ("!?", 422), ("가" * 101, 400)]
+)
+def test_what_cannot_be_looked_up(browser: Browser, query: str, status: int) -> None:
     browser.log_in()
-    problem = assert_problem(browser.client.get("/memo/memo", query_string={"q": query}, headers=JSON), 400)
+    problem = assert_problem(browser.client.get("/memo/memo", query_string={"q": query}, headers=JSON), status)
     assert "Search for" in problem["detail"]
 
 
@@ -196,3 +198,16 @@ def test_the_command_indexes_everybodys(app: Flask, browser: Browser, sql: pymys
     assert "all memos are indexed" in result.output
     sql.execute("SELECT COUNT(*) FROM memos WHERE unindexed = 1")
     assert sql.fetchone() == (0,)
+
+
+def test_a_memo_that_was_changed_before_it_was_indexed(browser: Browser, sql: pymysql.cursors.Cursor) -> None:
+    browser.log_in()
+    memo = body(browser.post("/memo", json={"text": "우유 커피"}))
+    sql.execute("SELECT unindexed FROM memos")
+    assert sql.fetchone() == (1,)
+    browser.patch(f"/memo/{memo['id']}", json={"text": "우유 산책"})
+    assert found(browser, "우유") == found(browser, "산책") == ["우유 산책"]
+    assert found(browser, "커피") == []
+    browser.patch(f"/memo/{memo['id']}", json={"text": "커피 산책"})
+    assert found(browser, "커피") == found(browser, "산책") == ["커피 산책"]
+    assert found(browser, "우유") == []

@@ -119,3 +119,21 @@ def test_a_second_process_knows_the_session(
     assert key
     other.set_session_key(key)
     assert other.get("/memo", headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize("whose", [["minjun-id"], ["--everybody"]])
+def test_an_operator_ends_sessions(app: Flask, redis: Redis, settings: Settings, whose: list[str]) -> None:
+    store = SessionStore(redis, settings.secret_key, 60, 60)
+    first, second, other = store.create("minjun-id"), store.create("minjun-id"), store.create("someone-else")
+    result = app.test_cli_runner().invoke(args=["log-out", *whose])
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith("sessions ended\n")
+    assert store.user(first) is store.user(second) is None
+    assert store.user(other) == (None if whose == ["--everybody"] else "someone-else")
+
+
+@pytest.mark.parametrize("arguments", [[], ["minjun-id", "--everybody"]])
+def test_an_operator_says_whose_sessions(app: Flask, arguments: list[str]) -> None:
+    result = app.test_cli_runner().invoke(args=["log-out", *arguments])
+    assert result.exit_code == 2
+    assert "give one user's id, or --everybody" in result.output

@@ -166,6 +166,8 @@ def test_no_target_is_503_and_a_healthy_one_serves_from_the_balancers_address(wo
 
 
 def test_headers_are_albs(world: World, one: Target) -> None:
+    """ELB User Guide, "HTTP headers and Application Load Balancers" and "Request tracing for your Application Load
+    Balancer": an id is made, or kept and extended; a client's X-Forwarded-For is followed by the true address."""
     world.targets(one)
     world.until(lambda: world.states() == [HealthState.HEALTHY])
     _, _, body = world.get()
@@ -199,6 +201,43 @@ def test_unhealthy_is_left_out_and_all_unhealthy_fails_open(world: World, one: T
     two.alive = 500
     world.until(lambda: world.states() == [HealthState.UNHEALTHY] * 2)
     assert {world.get()[2][:11] for _ in range(4)} == {"127.0.53.11", "127.0.53.12"}
+
+
+def test_a_dead_target_gets_nothing_more_at_once(world: World, one: Target, two: Target) -> None:
+    world.targets(one, two)
+    world.until(lambda: world.states() == [HealthState.HEALTHY] * 2)
+    one.close()
+    world.balancer.withdraw(one.desired().target_id)
+    assert {world.get()[2][:11] for _ in range(6)} == {two.address}
+    # The records still call it registered and running: it stays out whatever they say.
+    for _ in range(3):
+        world.step()
+        assert sorted(world.states()) == [HealthState.HEALTHY, HealthState.UNUSED]
+    assert {world.get()[2][:11] for _ in range(6)} == {two.address}
+    world.balancer.withdraw(two.desired().target_id)
+    status, _, body = world.get()
+    assert (status, "503 Service Temporarily Unavailable" in body) == (503, True)
+
+
+def test_a_target_that_runs_again_is_checked_before_it_serves(world: World, one: Target) -> None:
+    world.targets(one)
+    world.until(lambda: world.states() == [HealthState.HEALTHY])
+    world.balancer.withdraw(one.desired().target_id)
+    world.balancer.restore(one.desired().target_id)
+    assert world.states() == [HealthState.UNUSED]
+    world.step()
+    assert world.states() == [HealthState.INITIAL]
+    world.until(lambda: world.states() == [HealthState.HEALTHY])
+    assert world.get()[0] == 200
+
+
+def test_a_dead_instance_that_is_no_target_is_nobodys_concern(world: World, one: Target) -> None:
+    world.targets(one)
+    world.until(lambda: world.states() == [HealthState.HEALTHY])
+    world.balancer.withdraw("i-another")
+    assert world.get()[0] == 200
+    world.balancer.apply([], [])
+    world.balancer.withdraw(one.desired().target_id)
 
 
 def test_a_targets_own_503_passes_and_a_slow_one_is_504(world: World, one: Target) -> None:

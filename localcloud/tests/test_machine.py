@@ -15,6 +15,7 @@ import pytest
 
 from localcloud import engine, images
 from localcloud.api.access import Credentials
+from localcloud.deaths import DeathWatch
 from localcloud.hosts import Hosts
 from localcloud.images import BaseImage
 from localcloud.metadata import MetadataServer
@@ -138,6 +139,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     made.metadata.stop()
     down(made)
     assert residue() == {}
+    for folder in (SETTINGS.run_dir, SETTINGS.state_dir):
+        if folder.exists():
+            folder.rmdir()
     engine.release()
 
 
@@ -304,6 +308,25 @@ def test_a_reboot_from_inside(cloud: Cloud, first: DesiredInstance) -> None:
         }
 
     wait_for(rebooted, 40)
+
+
+def test_a_death_is_told_when_it_happens(cloud: Cloud, first: DesiredInstance) -> None:
+    told: dict[str, float] = {}
+    watch = DeathWatch(lambda one: told.update({one: time.monotonic()}), lambda _: None)
+    hosts = Hosts(SETTINGS, cloud.network, cloud.volumes, watch.keep)
+    watch.start()
+    try:
+        assert hosts.actual()[first.instance_id].state == InstanceState.RUNNING
+        engine.podman("kill", "--signal=KILL", hosts.container_name(first.instance_id))
+        killed = time.monotonic()
+        wait_for(lambda: first.instance_id in told, 5)
+        assert told[first.instance_id] - killed < 1
+        wait_for(lambda: hosts.actual()[first.instance_id].state == InstanceState.STOPPED, 5)
+        hosts.start(first.instance_id)
+        cloud.wait(first)
+        assert set(told) == {first.instance_id}
+    finally:
+        watch.stop()
 
 
 def test_copies_have_keys_of_their_own(cloud: Cloud, second: DesiredInstance) -> None:

@@ -308,6 +308,27 @@ def test_a_quiet_cloud_is_not_looked_at_in_every_pass(world: World, monkeypatch:
     assert world.now() == InstanceState.STOPPED
 
 
+def test_what_just_happened_is_looked_at_at_once_and_for_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.state.all[ID] = instance()
+    world.settle()
+    looks = world.machine.looks
+    monkeypatch.setattr(reconcile, "INTERVAL", 60.0)
+    world.loop.start()
+    try:
+        world.until(lambda: world.loop.passes == 1)
+        assert world.machine.looks == looks
+        # The first look comes too early: the machine does not know yet.
+        world.loop.look_now()
+        world.until(lambda: world.machine.looks == looks + 1)
+        world.machine._set(ID, InstanceState.STOPPED)
+        world.loop._wake.set()
+        world.until(lambda: world.now() == InstanceState.STOPPED)
+        # What follows from it is done without waiting for the next pass' time.
+        world.until(lambda: world.loop.passes >= 4)
+    finally:
+        world.loop.stop()
+
+
 def test_an_instance_whose_image_is_being_made_is_left_alone(world: World) -> None:
     world.state.all[ID] = instance()
     world.settle()

@@ -39,6 +39,19 @@ class Member:
         in_service = self.lifecycle == "InService" and self.group_health.lower() == "healthy"
         return in_service and all(state == "healthy" for state in self.targets)
 
+    @property
+    def told(self) -> str:
+        """What a person who waits wants to know of it: `i-1 (version 7) warming up`."""
+        if self.leaving:
+            doing = "draining" if "draining" in self.targets else "leaving"
+        elif self.serves:
+            doing = "in service"
+        elif self.reasons:
+            doing = f"unhealthy: {self.reasons[0]}"
+        else:
+            doing = "warming up" if self.lifecycle == "InService" else "starting"
+        return f"{self.instance_id} (version {self.version}) {doing}"
+
 
 @dataclass
 class Fleet:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
@@ -129,6 +131,12 @@ options:
     description: Seconds between two looks.
     type: int
     default: 2
+  progress_file:
+    description:
+      - A file on the host that the module runs on. While it waits, it appends a line whenever something is new, and at
+        least every few seconds. On the controller the action plugin of the same name gives it one of its own and shows
+        the lines as they come.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -210,6 +218,9 @@ seconds:
 
 __all__ = ["Fleet", "RefreshError", "RefreshFailedError", "Run", "main"]
 
+_SIGN_OF_LIFE = 4.0
+"""Seconds after which somebody who waits is told again what is still so."""
+
 _STATUS_WORDS = {
     "RollbackSuccessful": "The refresh was rolled back",
     "RollbackFailed": "The rollback failed as well",
@@ -244,6 +255,7 @@ class Run:
         check_mode: change nothing.
         clock: seconds that only grow.
         sleep: waits some seconds.
+        tell: gets a line for a person who waits, whenever something is new and at least every few seconds.
     """
 
     fleet: Fleet
@@ -251,7 +263,9 @@ class Run:
     check_mode: bool = False
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    tell: Callable[[str], None] = lambda _: None
     begun: float = 0.0
+    told: tuple[str, float] = ("", 0.0)
     progress: list[str] = field(default_factory=list)
     evidence: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -466,7 +480,8 @@ class Run:
         (self.refresh,) = self.fleet.refreshes(self.refresh["InstanceRefreshId"])
         saved = self._saved()
         others = set() if self.adopted else set(self.before["instances"])
-        for member in self.fleet.members():
+        members = self.fleet.members()
+        for member in members:
             if member.serves or not _runs(member, wanted or saved):
                 # What has served and dies later is not what a bad version looks like: the group replaces it.
                 others.add(member.instance_id)
@@ -484,6 +499,7 @@ class Run:
         seen = f"{self.refresh['Status']}, {self.refresh.get('PercentageComplete', 0)} %"
         seen += f", {self.refresh.get('InstancesToUpdate', 0)} to update"
         self._say(". ".join(filter(None, [seen, self.refresh.get("StatusReason")])))
+        self._tell(f"{self.refresh.get('PercentageComplete', 0)} %", members)
 
     def _turn_back(self, wanted: dict[str, str]) -> None:
         """Roll back, or cancel where there is nothing that AWS could roll back to."""
@@ -519,6 +535,7 @@ class Run:
         while True:
             (self.refresh,) = self.fleet.refreshes(self.refresh["InstanceRefreshId"])
             self._say(f"{self.refresh['Status']}, {self.refresh.get('PercentageComplete', 0)} %")
+            self._tell(f"{self.refresh['Status']}, {self.refresh.get('PercentageComplete', 0)} %", self.fleet.members())
             if self.refresh["Status"] not in ACTIVE:
                 return
             if self.clock() > end:
@@ -537,6 +554,7 @@ class Run:
             if len(healthy) >= int(group["DesiredCapacity"]) and len(healthy) == len(members):
                 return
             self._say(f"{len(healthy)} of {group['DesiredCapacity']} instances are healthy")
+            self._tell(f"{len(healthy)} of {group['DesiredCapacity']} healthy", members)
             if self.clock() > end:
                 asked = self.fleet.health_checks()
                 why = "; ".join(f"{m.instance_id} fails {asked}: {m.reasons[0]}" for m in members if m.reasons)
@@ -552,6 +570,14 @@ class Run:
     def _say(self, what: str) -> None:
         if not self.progress or self.progress[-1].partition(": ")[2] != what:
             self.progress.append(f"{self.clock() - self.begun:.0f} s: {what}")
+
+    def _tell(self, how_far: str, members: list[Member]) -> None:
+        """Tell a person who waits; what is not new is told again only after some seconds, as a sign of life."""
+        text = ": ".join(filter(None, [how_far, ", ".join(member.told for member in members)]))
+        now = self.clock()
+        if text != self.told[0] or now - self.told[1] >= _SIGN_OF_LIFE:
+            self.told = (text, now)
+            self.tell(f"{now - self.begun:.0f} s, {text}")
 
     def _versions(self) -> dict[str, Any]:
         return {
@@ -582,6 +608,11 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _runs(member: Member, template: dict[str, Any]) -> bool:
     template_id, name = member.template
     return _same({"LaunchTemplateId": template_id, "LaunchTemplateName": name, "Version": member.version}, template)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def main() -> None:
@@ -621,17 +652,23 @@ def main() -> None:
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "int", "default": 900},
             "wait_interval": {"type": "int", "default": 2},
+            "progress_file": {"type": "path"},
         },
         supports_check_mode=True,
     )
     fleet = Fleet(module.client("autoscaling"), module.client("elbv2"), module.params["name"])
     run = Run(fleet, module.params, check_mode=module.check_mode)
+    path = module.params["progress_file"]
+    if path:
+        run.tell = partial(_append, Path(path))
     try:
         answer = run.do()
     except RefreshFailedError as error:
         module.fail_json(**run.results(str(error)))
     except RefreshError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"No progress can be written to progress_file: {error}. Name a file that can be written.")
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg=f"The instances of {fleet.name} could not be refreshed")
     module.exit_json(**answer)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,26 @@ def test_refreshes_waits_and_does_nothing_the_second_time(field: Field) -> None:
     assert again["diff"]["before"] == again["diff"]["after"]
     assert again["msg"].startswith("Nothing to refresh: version 2 serves on i-")
     assert len(field.cloud.asg.describe_instance_refreshes(AutoScalingGroupName="fleet")["InstanceRefreshes"]) == 1
+
+
+def test_somebody_who_waits_is_told(field: Field) -> None:
+    run = field.run(preferences={"instance_warmup": 12})
+    told: list[tuple[float, str]] = []
+    run.tell = lambda line: told.append((field.cloud.now, line))
+    run.do()
+    old, new = r"i-\w+ \(version 1\)", r"i-\w+ \(version 2\)"
+    lines = "\n".join(line for _, line in told)
+    assert re.search(rf"^\d+ s, 0 %: {old} in service, {old} in service$", lines, re.MULTILINE)
+    assert re.search(rf"^\d+ s, \d+ %: {old} draining, {old} draining, {new} in service", lines, re.MULTILINE)
+    assert re.search(rf"^\d+ s, 100 %: {new} in service, {new} in service$", lines, re.MULTILINE)
+    assert max(later - earlier for (earlier, _), (later, _) in pairwise(told)) <= 6
+    field.broken.add("3")
+    told.clear()
+    run = field.run("3")
+    run.tell = lambda line: told.append((field.cloud.now, line))
+    with pytest.raises(instance_refresh.RefreshFailedError):
+        run.do()
+    assert any(re.search(rf"\(version 3\) unhealthy: {re.escape(BAD_GATEWAY)}", line) for _, line in told)
 
 
 def test_bad_version_is_rolled_back_and_the_story_names_instance_and_reason(field: Field) -> None:
@@ -292,6 +314,9 @@ def test_as_ansible_runs_it(field: Field) -> None:
         good = ansible("instance_refresh", arguments)
         assert "CHANGED" in good.stdout, good.stdout + good.stderr
         assert "Version 2 of fleet is in place" in good.stdout
+        live, _, result = good.stdout.partition("CHANGED")
+        assert re.search(r"^    \d+ s, \d+ %: .*i-\w+ \(version 2\) ", live, re.MULTILINE)
+        assert " (version 2) " not in result
         with lock:
             field.broken.add("3")
         bad = ansible(

@@ -177,7 +177,7 @@ function readDraft(name) {
 function writeDraft(name, draft) {
   if (!drafts) return;
   stored((storage) =>
-    draft?.text ? storage.setItem(`${drafts}.${name}`, JSON.stringify(draft)) : storage.removeItem(`${drafts}.${name}`),
+    draft?.text.trim() ? storage.setItem(`${drafts}.${name}`, JSON.stringify(draft)) : storage.removeItem(`${drafts}.${name}`),
   );
 }
 
