@@ -175,7 +175,7 @@ class SessionStore:
         except ResponseError as error:
             if not takes_no_writes(error):
                 raise
-            # Memos are stored elsewhere: work goes on. The key still ends in time, as if it had not been used.
+            # Memos are elsewhere: they can be read. The key still ends in time, as if it had not been used.
             return cast(str | None, self._redis.hget(key, "user"))
 
     def key(self, token: str | None) -> str | None:
