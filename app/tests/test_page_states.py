@@ -1,6 +1,6 @@
 """Checkers that know nothing of this project look at every page in every state: axe-core and html-validate.
 
-Each state is also kept as a picture in `.memo-server/artefacts/pages/`, as wide as a phone, a tablet and a desktop, for
+Each state is also kept as a picture in `.memo-server/artefacts/pages/`: phone, tablet and desktop, for people.
 """
 
 from __future__ import annotations
