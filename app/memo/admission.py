@@ -7,13 +7,12 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from memo import scripts
 from memo.breaker import GuardedRedis
 from memo.cache import LIFETIME_SECONDS, new_epoch
 from memo.limits import GCRA, Bucket
-from memo.sessions import takes_no_writes
 
 HEAD = 54
 
@@ -119,16 +118,9 @@ class Admission:
     def _admit(self, session: str, kind: str, subject: str, etag: str) -> Admitted:
         bucket = self._buckets[kind]
         lease = secrets.token_hex(8) if subject else ""
-        try:
-            found = self._evaluate(
-                session, self._idle, bucket.keys, bucket.interval, bucket.tolerance, subject, kind, etag, lease
-            )
-        except ResponseError as error:
-            # Reading goes on, uncounted and past the cache. A write needs its fence, and is refused.
-            if not takes_no_writes(error) or (subject and kind == "write"):
-                raise
-            user = self._redis.ask("HGET", session, "user")
-            return NOBODY if user is None else Admitted(user.decode())
+        found = self._evaluate(
+            session, self._idle, bucket.keys, bucket.interval, bucket.tolerance, subject, kind, etag, lease
+        )
         if found[0] == 0:
             return NOBODY
         state, user_id = found[0], found[1].decode()

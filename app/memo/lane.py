@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 import secrets
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import http_date
 
 from memo import logs, metrics, preferences, security
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Headers = list[tuple[str, str]]
+
+_log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _ETAG = re.compile(r'(?:W/)?"([0-9a-f]{40})"')
@@ -161,8 +165,12 @@ class Lane:
         request_id = dict(headers).get("X-Request-Id", "")
         if status == "200 OK":
             seconds = min([_LONGEST_SECONDS, *steady])
-            if seconds >= 1 and self._may_keep(headers, user_id):
-                self._keep(admitted, field, int(time.time() + seconds), headers, body, key)
+            try:
+                if seconds >= 1 and self._may_keep(headers, user_id):
+                    self._keep(admitted, field, int(time.time() + seconds), headers, body, key)
+            except (RedisError, DependencyDown, SQLAlchemyError) as error:
+                # The answer is there; that it cannot be kept is no reason to withhold it.
+                _log.warning("answer not kept", extra={"error": type(error).__name__})
             if etag is not None and _etag_of(headers) == etag:
                 status, body = "304 NOT MODIFIED", b""
                 headers = [header for header in headers if header[0] not in _OF_A_BODY]

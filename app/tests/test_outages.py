@@ -189,15 +189,19 @@ def full_redis(servers: Servers) -> Iterator[None]:
     client.close()
 
 
-def test_work_goes_on_when_redis_takes_no_writes(stack: Stack, servers: Servers, full_redis: None) -> None:
+def test_reading_goes_on_when_redis_takes_no_writes(stack: Stack, servers: Servers, full_redis: None) -> None:
     browser = stack.browser
     browser.log_in()
+    assert browser.post("/memo", json={"text": "stored"}).status_code == 200
     with Redis(servers.redis_host, servers.redis_port, password=servers.redis_password) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
-    assert browser.post("/memo", json={"text": "stored"}).status_code == 200
+    # A write's fence would be in Redis.
+    assert assert_problem(browser.post("/memo", json={"text": "refused"}), 503)["dependency"] == "redis"
     assert browser.texts() == ["stored"]
-    assert browser.get("/", headers=HTML).status_code == 200
+    page = browser.get("/", headers=HTML)
+    assert page.status_code == 200
+    assert "stored" in page.text
     assert body(browser.get("/ready"))["redis"] == "down"
     assert browser.get("/login", headers=HTML).status_code == 503
 
