@@ -120,10 +120,10 @@ def build(settings: Settings | None = None) -> Flask:
         app.cli.add_command(command)
     _name_static_files_by_content(app)
 
-    app.wsgi_app = Lane(app, service)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
+    app.wsgi_app = Lane(app, service)  # type: ignore[method-assign]
     app.wsgi_app = security.ConnectionScheme(app.wsgi_app)  # type: ignore[method-assign]
     app.wsgi_app = overload.Shed(app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app)

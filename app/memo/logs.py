@@ -68,7 +68,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 
 
 def init_app(app: Flask) -> None:
-    """Log an application's requests, one line each."""
+    """Log an application's requests, one line each; what `memo.lane` has kept is in nginx's log alone."""
     # Flask's own handler writes tracebacks with their texts; records go to the root's handler instead.
     app.logger.handlers.clear()
     app.before_request(_start)
