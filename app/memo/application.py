@@ -24,6 +24,7 @@ from memo import (
     health,
     logs,
     metrics,
+    overload,
     pages,
     preferences,
     presentation,
@@ -76,6 +77,8 @@ def build(settings: Settings | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=_STATIC_MAX_AGE,
     )
     db.init_app(app)
+    with app.app_context():
+        database.bound_waits(db.engine, settings)
     Migrate(app, db, directory=str(cli.MIGRATIONS), compare_type=True)
 
     redis = connect(settings)
@@ -122,6 +125,7 @@ def build(settings: Settings | None = None) -> Flask:
         # The scheme is set by the outermost proxy and passed on as it is, so it is a single value.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1)  # type: ignore[method-assign]
     app.wsgi_app = security.ConnectionScheme(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = overload.Shed(app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app)
     return app
 

@@ -206,7 +206,10 @@ def _engine(settings: Settings) -> Engine:
         database.url(settings),
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args=database.engine_options(settings)["connect_args"],
+        connect_args={
+            **database.engine_options(settings)["connect_args"],
+            "read_timeout": settings.database_read_timeout,
+        },
     )
 
 

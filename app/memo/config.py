@@ -67,7 +67,7 @@ class Settings:
     database_read_timeout: float = 5
 
     redis_port: int = 6379
-    redis_timeout: float = 2
+    redis_timeout: float = 1
 
     naver_auth_url: str = "https://nid.naver.com"
     naver_api_url: str = "https://openapi.naver.com"

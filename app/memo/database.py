@@ -1,4 +1,4 @@
-"""How the service reaches MySQL: TLS, time-outs, pool."""
+"""How the service reaches MySQL: TLS, time-outs, pool, and which errors mean that a connection is of no more use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, ExceptionContext, event
 from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
@@ -27,6 +27,12 @@ CLEAN = "clean"
 
 _USED_AT = "used_at"
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+
+_PING_SECONDS = 1.0
+
+_LEAVE = frozenset({1053, 1290, 1836, 1927, 3169})
+"""The server shuts down, only reads (both of its words for that), or killed the connection (MySQL 9.7 Reference Manual,
+"Server Error Message Reference"; 1927 is MariaDB's). After a failover another server stands behind the address."""
 
 
 def url(settings: Settings) -> URL:
@@ -63,7 +69,13 @@ def tls(settings: Settings) -> dict[str, Any]:
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
-    """SQLAlchemy's engine arguments for serving requests: every wait is bounded, a dead connection is replaced."""
+    """SQLAlchemy's engine arguments for serving requests: every wait is bounded, a dead connection is replaced.
+
+    A statement that waits for a lock, or reads for too long, is ended by the server before we would give the connection
+    up: so that stays of use, and the statement does not go on without us.
+    """
+    seconds = settings.database_read_timeout
+    lock_seconds = max(1, int(seconds / 2))
     return {
         "poolclass": GuardedPool,
         "pool_size": settings.database_pool_size,
@@ -77,8 +89,13 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "connect_args": {
             **tls(settings),
             "connect_timeout": settings.database_connect_timeout,
-            "read_timeout": settings.database_read_timeout,
-            "write_timeout": settings.database_read_timeout,
+            # PyMySQL reads the server's greeting with this one; `bound_waits` sets that of statements.
+            "read_timeout": settings.database_connect_timeout,
+            "write_timeout": seconds,
+            "init_command": (
+                f"SET SESSION lock_wait_timeout={lock_seconds}, innodb_lock_wait_timeout={lock_seconds}, "
+                f"max_execution_time={int(seconds * 800)}"
+            ),
         },
     }
 
@@ -115,7 +132,10 @@ def insert_row(engine: Engine, statement: str, values: tuple[object, ...]) -> in
         connection.info[CLEAN] = True
         return int(cursor.lastrowid)
     except (pymysql.err.OperationalError, pymysql.err.InterfaceError) as error:
-        connection.invalidate(error)
+        if _leaves(error):
+            engine.pool._invalidate(connection, error)  # as SQLAlchemy itself drops every connection of the pool
+        else:
+            connection.invalidate(error)
         raise OperationalError(statement, None, error, hide_parameters=True) from None
     finally:
         connection.close()
@@ -149,3 +169,28 @@ def _is_silent(connection: Connection[Any]) -> bool:
     watch = select.poll()
     watch.register(link, select.POLLIN)
     return not watch.poll(0)
+
+
+def bound_waits(engine: Engine, settings: Settings) -> None:
+    """Give statements their time-out and an idle connection's check a shorter one; leave servers that only read.
+
+    PyMySQL has no public way to change a connection's time-out after it was made (1.2.4), hence the private attribute.
+    """
+
+    @event.listens_for(engine, "checkout")
+    def _in_use(connection: Connection[Any], *_: object) -> None:
+        connection._read_timeout = settings.database_read_timeout  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "checkin")
+    def _idle(connection: Connection[Any] | None, *_: object) -> None:
+        if connection is not None:  # it is None when the connection was given up
+            connection._read_timeout = min(_PING_SECONDS, settings.database_read_timeout)  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "handle_error")
+    def _leave(context: ExceptionContext) -> None:
+        if _leaves(context.original_exception):
+            context.is_disconnect = True  # drops every connection of the pool
+
+
+def _leaves(error: BaseException) -> bool:
+    return bool(error.args) and error.args[0] in _LEAVE

@@ -23,6 +23,9 @@ from memo.services import services
 PROBLEM = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
+_WRITING = ("forms.create_memo", "forms.change_memo")
+"""The forms that carry a text somebody typed."""
+
 _PROGRAMS = ("api", "api_document", "api_tokens", "health")
 """The blueprints that programs talk to."""
 
@@ -135,7 +138,8 @@ def respond(status: int, title: str, detail: str, headers: dict[str, str], membe
         words = _PAGES.get(status)
         if words is not None:
             title, detail = gettext(words[0]), gettext(words[1]) if words[1] else detail
-        html = render_template("error.html", status=status, title=title, detail=detail)
+        kept = request.form.to_dict() if status == 503 and request.endpoint in _WRITING else {}
+        html = render_template("error.html", status=status, title=title, detail=detail, kept=kept)
         response = Response(html, mimetype="text/html")
     response.status_code = status
     response.headers.update(headers)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 from flask_babel import gettext
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from memo.admission import NOBODY, Admitted
 from memo.breaker import DependencyDown
 from memo.errors import Problem
 from memo.identity import BearerRefused, session_key, token_user_id
 from memo.services import services
+from memo.sessions import takes_no_writes
 
 ADMITTED = "memo.admitted"
 """The place in the WSGI environment for the `Admitted` of a request that was counted before it came to Flask."""
@@ -39,12 +40,17 @@ def init_app(app: Flask) -> None:
 
 
 def _count() -> None:
-    failed: Exception | None = request.environ.get(FAILED)
-    if failed is not None:
-        raise failed
     if request.endpoint in _FREE:
         return
-    wait_ms = _wait_ms()
+    failed: Exception | None = request.environ.get(FAILED)
+    try:
+        if failed is not None:
+            raise failed
+        wait_ms = _wait_ms()
+    except ResponseError as error:
+        if not takes_no_writes(error) or request.method not in _SAFE_METHODS or request.endpoint in _LOG_IN:
+            raise
+        return  # nothing can be counted or kept, and to read neither is needed: MySQL is asked
     if wait_ms:
         seconds = math.ceil(wait_ms / 1000)
         detail = gettext("Too many requests in a short time. Try again in %(seconds)s seconds.", seconds=seconds)

@@ -6,7 +6,7 @@ import logging
 
 from flask import Blueprint, Response
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from memo import metrics
@@ -18,6 +18,9 @@ from memo.services import services
 blueprint = Blueprint("health", __name__)
 _log = logging.getLogger(__name__)
 
+_PROBE_KEY = "memo:ready"
+_PROBE_SECONDS = 60
+
 
 @blueprint.get("/alive")
 def alive() -> Response:
@@ -27,10 +30,10 @@ def alive() -> Response:
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """Everything a request needs is there: MySQL with its tables, and Redis."""
+    """Everything a request needs is there: MySQL with its tables, and Redis; both must take writes."""
     checks = {"mysql": _mysql(), "redis": _redis()}
     good = all(checks.values())
-    words = {name: "ok" if answered else "down" for name, answered in checks.items()}
+    words = {name: "ok" if usable else "down" for name, usable in checks.items()}
     response = json_response({"status": "ready" if good else "unavailable", **words})
     if not good:
         response.status_code = 503
@@ -41,6 +44,10 @@ def ready() -> Response:
 def _mysql() -> bool:
     try:
         db.session.execute(select(Memo.id).limit(1))
+        if db.session.scalar(text("SELECT @@global.read_only")):
+            metrics.dependency_failed("mysql")
+            _log.warning("not ready", extra={"dependency": "mysql", "error": "read-only"})
+            return False
     except (SQLAlchemyError, DependencyDown) as error:
         metrics.dependency_failed("mysql")
         _log.warning("not ready", extra={"dependency": "mysql", "error": type(error).__name__})
@@ -50,7 +57,8 @@ def _mysql() -> bool:
 
 def _redis() -> bool:
     try:
-        return bool(services().redis.ping())
+        # A write: a replica, and a server whose memory or disk is full, answers a PING.
+        return bool(services().redis.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
     except (RedisError, DependencyDown) as error:
         metrics.dependency_failed("redis")
         _log.warning("not ready", extra={"dependency": "redis", "error": type(error).__name__})

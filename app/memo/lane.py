@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 import secrets
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import http_date
 
 from memo import logs, metrics, preferences, security
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Headers = list[tuple[str, str]]
+
+_log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _ETAG = re.compile(r'(?:W/)?"([0-9a-f]{40})"')
@@ -126,17 +130,16 @@ class Lane:
                 return self._app(environ, start_response)
             return self._fill(environ, start_response, admitted, field, match[1] if match else None, started)
         size = HEAD + int(admitted.answer[HEAD - 4 : HEAD])
-        headers, key = orjson.loads(admitted.answer[HEAD:size])
+        kept, key = _head(admitted.answer[HEAD:size])
         request_id = _request_id(environ)
+        headers = [*kept, ("X-Request-Id", request_id)]
         if admitted.same:
-            headers = [tuple(header) for header in headers if header[0] not in _OF_A_BODY]
+            headers = [header for header in headers if header[0] not in _OF_A_BODY]
             status, body = "304 NOT MODIFIED", b""
         else:
-            headers = [tuple(header) for header in headers]
             status, body = "200 OK", admitted.answer[size:]
             if key:
-                body = body.replace(key.encode(), secrets.token_urlsafe().encode(), 1)
-        headers.append(("X-Request-Id", request_id))
+                body = body.replace(key, secrets.token_urlsafe().encode(), 1)
         if not key:
             headers.append(("Date", _date(int(time.time()))))  # Flask's answers to conditional requests have one
         self._done("GET", path, int(status[:3]), started, request_id, hit=True)
@@ -162,8 +165,12 @@ class Lane:
         request_id = dict(headers).get("X-Request-Id", "")
         if status == "200 OK":
             seconds = min([_LONGEST_SECONDS, *steady])
-            if seconds >= 1 and self._may_keep(headers, user_id):
-                self._keep(admitted, field, int(time.time() + seconds), headers, body, key)
+            try:
+                if seconds >= 1 and self._may_keep(headers, user_id):
+                    self._keep(admitted, field, int(time.time() + seconds), headers, body, key)
+            except (RedisError, DependencyDown, SQLAlchemyError) as error:
+                # The answer is there; that it cannot be kept is no reason to withhold it.
+                _log.warning("answer not kept", extra={"error": type(error).__name__})
             if etag is not None and _etag_of(headers) == etag:
                 status, body = "304 NOT MODIFIED", b""
                 headers = [header for header in headers if header[0] not in _OF_A_BODY]
@@ -293,6 +300,13 @@ def _cookie(header: str, name: str) -> str | None:
         if part.startswith(f"{name}="):
             return part[len(name) + 1 :]
     return None
+
+
+@lru_cache(maxsize=512)
+def _head(head: bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
+    """The headers that were kept, and the form's key in the body."""
+    headers, key = orjson.loads(head)
+    return tuple((name, value) for name, value in headers), key.encode()
 
 
 def _etag_of(headers: Headers) -> str | None:

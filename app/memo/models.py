@@ -5,15 +5,20 @@ Schema changes are migrations (`memo/migrations`); a test keeps the two equal.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
 from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy.session import Session
 from sqlalchemy import Boolean, Computed, DateTime, ForeignKey, Index, String, Text, TypeDecorator
 from sqlalchemy import text as sql_text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_log = logging.getLogger(__name__)
 
 USER_ID_LENGTH = 64
 """Naver's `id` has up to 64 characters (naver-openapi-guide, profile API)."""
@@ -60,7 +65,24 @@ class Base(DeclarativeBase):
     """The parent of the tables."""
 
 
-db = SQLAlchemy(model_class=Base)
+class RequestSession(Session):
+    """A request's session, which ends after the answer was made."""
+
+    def close(self) -> None:
+        """Give the connection back; one that was lost meanwhile is no error any more.
+
+        What was to stay was committed, and the answer's head may be out: an error now would only cut its body off.
+        """
+        try:
+            super().close()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            _log.warning("connection lost after use", extra={"dependency": "mysql", "error": type(error).__name__})
+            super().close()
+
+
+db = SQLAlchemy(model_class=Base, session_options={"class_": RequestSession})
 
 
 class User(Base):

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from memo import scripts
@@ -87,8 +88,8 @@ class LiveSession:
 def connect(settings: Settings) -> GuardedRedis:
     """A client that connects when first used; every wait is bounded.
 
-    One immediate retry repairs a pooled connection that Redis closed (a restart); redis-py's default, three
-    retries with growing pauses, would hold a worker for seconds while Redis is down.
+    It repairs connections that outlived Redis itself (memo/breaker.py); redis-py's own retries, three with growing
+    pauses, would hold a worker for seconds while Redis is down.
     """
     return GuardedRedis(
         host=settings.redis_host,
@@ -96,7 +97,7 @@ def connect(settings: Settings) -> GuardedRedis:
         password=settings.redis_password or None,
         socket_connect_timeout=min(_CONNECT_SECONDS, settings.redis_timeout),
         socket_timeout=settings.redis_timeout,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
 
@@ -109,6 +110,11 @@ def new_token() -> str:
 def is_token(value: str | None) -> bool:
     """Whether a value can have come from `new_token`; nothing else is ever looked up."""
     return value is not None and _TOKEN.fullmatch(value) is not None
+
+
+def takes_no_writes(error: ResponseError) -> bool:
+    """Whether Redis is a replica, or its memory or its disk is full; MISCONF has no class of its own in redis-py."""
+    return isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith("MISCONF")
 
 
 class _Keyed:
@@ -162,7 +168,15 @@ class SessionStore:
     def user(self, token: str | None) -> str | None:
         """The id of the user a key stands for; asking keeps the session from idling out."""
         key = self.key(token)
-        return None if key is None else cast(str | None, self._touch(keys=[key], args=[self.idle_seconds]))
+        if key is None:
+            return None
+        try:
+            return cast(str | None, self._touch(keys=[key], args=[self.idle_seconds]))
+        except ResponseError as error:
+            if not takes_no_writes(error):
+                raise
+            # The key still ends in time, as if it had not been used.
+            return cast(str | None, self._redis.hget(key, "user"))
 
     def key(self, token: str | None) -> str | None:
         """Under what Redis has a session, None for what cannot be a browser's key."""

@@ -106,7 +106,8 @@ def test_a_database_error_does_not_quote_rows(
         assert_problem(broken.post("/memo", json={"text": "비밀"}, headers=JSON), 503)
     finally:
         logs.configure("INFO")
-    (line,) = [line for line in map(orjson.loads, stream.getvalue().splitlines()) if line["level"] == "error"]
+    lines = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    (line,) = [line for line in lines if line["logger"] == "memo.errors"]
     assert (line["dependency"], line["error"], line["number"]) == ("mysql", "OperationalError", 1045)
     assert "비밀" not in stream.getvalue()
 

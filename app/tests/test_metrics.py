@@ -83,14 +83,14 @@ def test_an_unexpected_error_counts(make_app: Callable[..., Flask], naver: Naver
     app = make_app()
     scrape = Scrape(app)
 
-    def fail(user_id: str, text: str, key: str | None) -> None:
+    def fail(user_id: str) -> None:
         raise RuntimeError
 
-    app.extensions["memo"].memos.add = fail
+    app.extensions["memo"].tokens.of = fail
     browser = Browser(app, naver.url)
     browser.log_in()
-    assert browser.post("/memo", json={"text": "a"}).status_code == 500
-    assert scrape.more("memo_responses_total", method="POST", route="/memo/memo", status="5xx") == 1
+    assert browser.get("/tokens", headers=JSON).status_code == 500
+    assert scrape.more("memo_responses_total", method="GET", route="/memo/tokens", status="5xx") == 1
 
 
 @pytest.mark.parametrize(

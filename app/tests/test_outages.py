@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+import pymysql
 import pytest
 from flask import Flask
 from memo.breaker import PAUSE_SECONDS, Breaker, DependencyDown
 from memo.config import Settings
 from memo_testing.browser import JSON, Browser, assert_problem, body
 from memo_testing.forwarder import Forwarder
+from memo_testing.servers import Servers
+from redis import Redis
 
 from localcloud.naver import NaverStandIn
 
@@ -117,6 +121,91 @@ def test_connections_that_outlived_a_restart_go_unnoticed(stack: Stack, down: st
         assert stack.browser.get("/memo", headers=JSON).status_code == 200
 
 
+def test_a_connection_lost_after_the_last_query_cuts_no_answer_off(stack: Stack) -> None:
+    app = stack.browser.client.application
+    app.after_request(lambda response: (stack.mysql.cut(), response)[1])
+    answer = stack.browser.get("/ready")
+    assert answer.status_code == 200
+    assert body(answer)["mysql"] == "ok"
+    stack.mysql.mend()
+    assert soon(lambda: stack.browser.get("/ready").status_code == 200)
+
+
+def test_a_server_that_only_reads_is_said_and_left(stack: Stack, servers: Servers) -> None:
+    """As in a failover: reading goes on, writing is refused, and the connections are not kept."""
+    browser = stack.browser
+    browser.log_in()
+    try:
+        servers.execute("SET GLOBAL super_read_only = ON")
+        assert browser.texts() == []
+        problem = assert_problem(browser.post("/memo", json={"text": "refused"}), 503)
+        assert problem["dependency"] == "mysql"
+        assert body(browser.get("/ready"))["mysql"] == "down"
+    finally:
+        servers.execute("SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
+    assert browser.post("/memo", json={"text": "taken"}).status_code == 200
+    assert browser.texts() == ["taken"]
+
+
+def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, settings: Settings) -> None:
+    """The server ends the wait, so nobody else is told that it is down."""
+    stack.browser.log_in()
+    holder = pymysql.connect(
+        host=servers.mysql_host, port=servers.mysql_port, user=servers.mysql_user, password=servers.mysql_password
+    )
+    with holder, holder.cursor() as cursor:
+        cursor.execute(f"LOCK TABLES {settings.database_name}.memos WRITE")
+        started = time.monotonic()
+        assert_problem(stack.browser.get("/memo", headers=JSON), 503)
+        assert time.monotonic() - started < 3
+        # Nothing of it is locked: the page of somebody without a session, and the user's name.
+        assert stack.browser.get("/account", headers=HTML).status_code == 200
+    assert stack.browser.texts() == []
+
+
+def test_a_typed_text_is_in_the_error_page_and_can_be_sent_again(stack: Stack) -> None:
+    browser = stack.browser
+    browser.log_in()
+    form = {"text": "<typed>\r\nin two lines", "key": "0123456789abcdef"}
+    stack.mysql.cut()
+    page = browser.post("/memos", data=form, headers={**HTML, "Accept-Language": "ko"})
+    assert page.status_code == 503
+    assert 'lang="ko"' in page.text
+    assert ">\n&lt;typed&gt;" in page.text.replace("\r", "")
+    assert 'value="0123456789abcdef"' in page.text
+    stack.mysql.mend()
+    assert soon(lambda: browser.get("/ready").status_code == 200)
+    for _ in range(2):
+        assert browser.post("/memos", data=form).status_code == 303
+    assert browser.texts() == ["<typed>\nin two lines"]
+
+
+@pytest.fixture
+def full_redis(servers: Servers) -> Iterator[None]:
+    """A Redis that takes no writes."""
+    client = Redis(servers.redis_host, servers.redis_port, password=servers.redis_password)
+    yield
+    client.config_set("maxmemory", 0)
+    client.close()
+
+
+def test_reading_goes_on_when_redis_takes_no_writes(stack: Stack, servers: Servers, full_redis: None) -> None:
+    browser = stack.browser
+    browser.log_in()
+    assert browser.post("/memo", json={"text": "stored"}).status_code == 200
+    with Redis(servers.redis_host, servers.redis_port, password=servers.redis_password) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+    # A write's fence would be in Redis.
+    assert assert_problem(browser.post("/memo", json={"text": "refused"}), 503)["dependency"] == "redis"
+    assert browser.texts() == ["stored"]
+    page = browser.get("/", headers=HTML)
+    assert page.status_code == 200
+    assert "stored" in page.text
+    assert body(browser.get("/ready"))["redis"] == "down"
+    assert browser.get("/login", headers=HTML).status_code == 503
+
+
 @pytest.mark.parametrize("down", ["mysql", "redis"])
 def test_log_in_during_an_outage(stack: Stack, down: str) -> None:
     callback = stack.browser.authorize("minjun")
@@ -186,23 +275,86 @@ def test_a_vanished_host_does_not_hold_the_workers(stack: Stack, down: str) -> N
     assert sorted(seconds)[-2] < 0.5
 
 
-def test_breaker_asks_once_after_each_pause() -> None:
-    now = 0.0
-    breaker = Breaker("mysql", (OSError,), pause=1, clock=lambda: now)
+class Dependency:
+    """One that a test turns off and on, and that counts how often it was asked in the background."""
 
-    def use(error: Exception | None = None) -> None:
-        with breaker.guard():
-            if error:
-                raise error
+    def __init__(self) -> None:
+        self.up = True
+        self.asked = 0
+        self.breaker = Breaker("mysql", (OSError,), self.answers, pause=0.02)
 
-    with pytest.raises(ValueError, match="other"):
-        use(ValueError("other"))
-    use()
+    def answers(self) -> bool:
+        self.asked += 1
+        return self.up
+
+    def use(self) -> None:
+        with self.breaker.guard():
+            if not self.up:
+                raise OSError("down")
+
+    def usable(self) -> bool:
+        try:
+            self.use()
+        except DependencyDown:
+            return False
+        return True
+
+
+def test_breaker_asks_in_the_background_until_it_is_answered() -> None:
+    dependency = Dependency()
+    dependency.use()
+    dependency.up = False
     with pytest.raises(OSError, match="down"):
-        use(OSError("down"))
+        dependency.use()
     with pytest.raises(DependencyDown):
-        use()
-    now = 1.5
-    with breaker.guard(), pytest.raises(DependencyDown):  # while one asks, the others are told
-        use()
-    use()
+        dependency.use()
+    assert soon(lambda: dependency.asked >= 3)
+    assert not dependency.usable()
+    dependency.up = True
+    assert soon(dependency.usable)
+    asked = dependency.asked
+    time.sleep(0.1)  # five pauses, in which nobody may ask any more
+    assert dependency.asked == asked
+
+
+def test_breaker_counts_only_what_the_dependency_failed_at() -> None:
+    dependency = Dependency()
+    with pytest.raises(ValueError, match="other"), dependency.breaker.guard():
+        raise ValueError("other")
+    dependency.use()
+    assert dependency.asked == 0
+
+
+def test_breaker_forgets_failures_from_before_the_recovery() -> None:
+    """A request that waits for its time-out still while others are served again."""
+    dependency = Dependency()
+
+    def slow() -> None:
+        with dependency.breaker.guard():
+            dependency.up = False
+            with suppress(OSError):
+                dependency.use()
+            dependency.up = True
+            assert soon(dependency.usable)
+            raise OSError("too late")
+
+    with pytest.raises(OSError, match="too late"):
+        slow()
+    dependency.use()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_breaker_does_not_stay_open_when_asking_breaks() -> None:
+    def answers() -> bool:
+        raise KeyError("a mistake in the program")
+
+    breaker = Breaker("mysql", (OSError,), answers, pause=0.02)
+    with pytest.raises(OSError, match="down"), breaker.guard():
+        raise OSError("down")
+
+    def usable() -> bool:
+        with suppress(DependencyDown), breaker.guard():
+            return True
+        return False
+
+    assert soon(usable)

@@ -60,6 +60,8 @@ class Worker:
             answer = self.person.write(text) if writes else self.person.get(_PAGE, **_JSON)
             if answer.status_code != 200:
                 problem = f"status {answer.status_code}"
+            if answer.status_code == 503 and "Retry-After" not in answer.headers:
+                problem += " without Retry-After"
         except requests.RequestException as error:
             problem = type(error).__name__
         if writes:

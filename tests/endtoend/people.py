@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import requests
 
+from endtoend.stack import Stack
 from endtoend.waiting import until
 
 TIMEOUT = 30
@@ -78,6 +79,21 @@ class Person:
     def write(self, text: str) -> requests.Response:
         """Write a memo."""
         return self.session.post(self.url + "memo", json={"text": text}, timeout=TIMEOUT, allow_redirects=False)
+
+
+def crowd(stack: Stack, number: int) -> list[Person]:
+    """So many people who are logged in."""
+    found = []
+    for each in range(number):
+        key = f"crowd-{each}"
+        answer = requests.put(
+            f"{stack.settings.naver_url}/_standin/people/{key}", json={"name": f"사람 {each}"}, timeout=10
+        )
+        answer.raise_for_status()
+        person = Person(stack.url)
+        assert person.login(key).status_code == 200
+        found.append(person)
+    return found
 
 
 def query(url: str) -> dict[str, str]:

@@ -70,5 +70,8 @@ class Forwarder:
                 if not frozen.is_set():
                     sink.sendall(data)
         for end in (source, sink):
+            # Closing alone tells the other side nothing while another thread waits for data from it.
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             with suppress(OSError):
                 end.close()
