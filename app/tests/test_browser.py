@@ -432,7 +432,7 @@ def test_language_and_colours_are_chosen_and_kept(open_page: Callable[..., Page]
 @BOTH_WAYS
 @BOTH_LANGUAGES
 def test_times_are_told_for_people(
-    open_page: Callable[..., Page], sql: pymysql.cursors.Cursor, scripts: bool, locale: str
+    open_page: Callable[..., Page], app: Flask, sql: pymysql.cursors.Cursor, scripts: bool, locale: str
 ) -> None:
     words = LANGUAGES[locale]
     page = open_page(scripts=scripts, locale=locale)
@@ -441,9 +441,11 @@ def test_times_are_told_for_people(
     time = page.locator("#memos time").first
     expect(time).to_have_text(words["now"])
     sql.execute("UPDATE memos SET created_at = created_at - INTERVAL 3 HOUR, updated_at = created_at")
+    app.extensions["memo"].cache.forget_all()
     page.reload()
     expect(time).to_have_text(words["hours"])
     sql.execute("UPDATE memos SET created_at = '2024-05-01 20:30:00', updated_at = created_at")
+    app.extensions["memo"].cache.forget_all()
     page.reload()
     expect(time).to_have_text(re.compile(words["date"]))
     expect(time).to_have_attribute("datetime", "2024-05-01T20:30:00+00:00")
