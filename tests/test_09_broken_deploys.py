@@ -20,7 +20,7 @@ RATE = 15
 PASSWORD = f"/{NAME}/app/mysql-password"
 
 START = ("memo/wsgi.py", "from memo import create_app", "from memo import create_app, what_is_not_there")
-ANSWER_500 = ("memo/pages.py", '    return _page(notice(request.args.get("notice")))', "    raise RuntimeError")
+ANSWER_500 = ("memo/pages.py", '    return memos_page(notice(request.args.get("notice")))', "    raise RuntimeError")
 # The fleet's instances are behind one proxy, the development host is behind none.
 SLOW_BOOT = (
     "memo/bootstrap.py",
