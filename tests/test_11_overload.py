@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +39,22 @@ def person(service: Stack) -> Person:
     for number in range(20):
         assert somebody.write(f"메모 {number}").status_code == 200
     return somebody
+
+
+UNLIMITED = "/run/systemd/system/memo.service.d/unlimited.conf"
+
+
+@pytest.fixture
+def unlimited(service: Stack) -> Iterator[None]:
+    """Web-Server-Dev without a limit for each user's reads: one user asks here for all that its workers can do."""
+
+    def restart(*commands: str) -> None:
+        script = "\n".join(("set -eu", *commands, "systemctl daemon-reload", "systemctl restart memo.service"))
+        service.ssh(service.instance("web-dev"), "sudo", "sh", script=script)
+
+    restart(f"mkdir -p {Path(UNLIMITED).parent}", f"printf '[Service]\\nEnvironment=MEMO_RATE_READS=0\\n' >{UNLIMITED}")
+    yield
+    restart(f"rm {UNLIMITED}")
 
 
 class Onlookers:
@@ -77,7 +94,7 @@ class Onlookers:
                     self.refusals.append(answer)
 
 
-def test_overload_is_refused_and_the_rest_is_served(person: Person, tmp_path: Path) -> None:
+def test_overload_is_refused_and_the_rest_is_served(unlimited: None, person: Person, tmp_path: Path) -> None:
     peak = offer(person, PATH, PEAK_SECONDS, tmp_path)
     assert set(peak.spent) == {200}
     with Onlookers(person) as onlookers:
