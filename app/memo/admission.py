@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
@@ -47,15 +45,15 @@ if kept[1] == epoch then
 end
 redis.call('DEL', cache)
 if now < tonumber(string.match(epoch, '%d+$')) then return {{1, user}} end
-redis.call('HSET', cache, 'epoch', epoch, 'lease', ARGV[8])
+local lease = tostring(redis.call('INCR', '{scripts.LEASES}'))
+redis.call('HSET', cache, 'epoch', epoch, 'lease', lease)
 redis.call('EXPIRE', cache, {LIFETIME_SECONDS})
-return {{2, user, ARGV[8]}}
+return {{2, user, lease}}
 """
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """Who asks, and what is known already.
 
     Args:
@@ -117,10 +115,7 @@ class Admission:
 
     def _admit(self, session: str, kind: str, subject: str, etag: str) -> Admitted:
         bucket = self._buckets[kind]
-        lease = secrets.token_hex(8) if subject else ""
-        found = self._evaluate(
-            session, self._idle, bucket.keys, bucket.interval, bucket.tolerance, subject, kind, etag, lease
-        )
+        found = self._evaluate(session, self._idle, bucket.keys, bucket.interval, bucket.tolerance, subject, kind, etag)
         if found[0] == 0:
             return NOBODY
         state, user_id = found[0], found[1].decode()

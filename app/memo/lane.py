@@ -57,7 +57,7 @@ _UNUSUAL = frozenset(
     }
 )
 _SCHEMES = frozenset({"http", "https"})
-_OF_A_BODY = frozenset({"Content-Type", "Content-Length"})
+_NOT_OF_A_304 = frozenset({"Content-Type", "Content-Length"}) | security.HEADERS
 _OF_THE_MOMENT = frozenset({"Date", "X-Request-Id"})
 _LONGEST_SECONDS = 2 * LIFETIME_SECONDS
 
@@ -131,14 +131,12 @@ class Lane:
                 return self._app(environ, start_response)
             return self._fill(environ, start_response, admitted, field, match[1] if match else None, started)
         size = HEAD + int(admitted.answer[HEAD - 4 : HEAD])
-        kept, key = _head(admitted.answer[HEAD:size])
+        kept, of_a_304, key = _head(admitted.answer[HEAD:size])
         request_id = _request_id(environ)
-        headers = [*kept, ("X-Request-Id", request_id)]
         if admitted.same:
-            headers = [header for header in headers if header[0] not in _OF_A_BODY]
-            status, body = "304 NOT MODIFIED", b""
+            status, body, headers = "304 NOT MODIFIED", b"", [*of_a_304, ("X-Request-Id", request_id)]
         else:
-            status, body = "200 OK", admitted.answer[size:]
+            status, body, headers = "200 OK", admitted.answer[size:], [*kept, ("X-Request-Id", request_id)]
             if key:
                 body = body.replace(key, secrets.token_urlsafe().encode(), 1)
         if not key:
@@ -174,7 +172,7 @@ class Lane:
                 _log.warning("answer not kept", extra={"error": type(error).__name__})
             if etag is not None and _etag_of(headers) == etag:
                 status, body = "304 NOT MODIFIED", b""
-                headers = [header for header in headers if header[0] not in _OF_A_BODY]
+                headers = [header for header in headers if header[0] not in _NOT_OF_A_304]
         self._done("GET", path, int(status[:3]), started, request_id, hit=False)
         start_response(status, headers)
         return [body]
@@ -314,10 +312,11 @@ def _cookie(header: str, name: str) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def _head(head: bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
-    """The headers that were kept, and the form's key in the body."""
-    headers, key = orjson.loads(head)
-    return tuple((name, value) for name, value in headers), key.encode()
+def _head(head: bytes) -> tuple[Headers, Headers, bytes]:
+    """The headers that were kept, those of them that a 304 has, and the form's key in the body."""
+    found, key = orjson.loads(head)
+    headers = [(name, value) for name, value in found]
+    return headers, [header for header in headers if header[0] not in _NOT_OF_A_304], key.encode()
 
 
 def _etag_of(headers: Headers) -> str | None:

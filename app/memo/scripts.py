@@ -10,6 +10,8 @@ SESSION_LISTS = "memo:sessions-of:"
 CACHES = "memo:cache:"
 WRITING = "memo:writing:"
 CACHE_EPOCH = "memo:cache-epoch"
+LEASES = "memo:leases"
+"""How many were taken: the next one's name."""
 
 FENCE_SECONDS = 60
 """A writer that died is waited for so long: longer than a request may take (`memo_app_harakiri_seconds`, 30 s)."""

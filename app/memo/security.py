@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -33,6 +34,9 @@ _TRANSPORT = "max-age=31536000; includeSubDomains"
 """A year of https only, for the names below this one too (RFC 6797)."""
 
 _SECURE_HEADERS = [("Cross-Origin-Opener-Policy", "same-origin"), ("Strict-Transport-Security", _TRANSPORT)]
+
+HEADERS = frozenset(name for name, _ in (*_HEADERS.items(), *_SECURE_HEADERS))
+"""Their names."""
 
 
 def init_app(app: Flask) -> None:
@@ -109,6 +113,8 @@ def headers_for(*, secure: bool) -> list[tuple[str, str]]:
 
 
 def _add_headers(response: Response) -> Response:
+    if response.status_code == HTTPStatus.NOT_MODIFIED:
+        return response  # what the client has kept came with them, and goes on having them (RFC 9111, section 4.3.4)
     for name, value in headers_for(secure=request.is_secure):
         response.headers.setdefault(name, value)
     if request.endpoint != "static":
