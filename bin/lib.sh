@@ -100,7 +100,7 @@ side_by_side() (
     if ((${#names[@]} && SECONDS >= shown + 10)); then
       shown=$SECONDS
       for pid in "${!names[@]}"; do
-        say "    … $SECONDS s: ${names[$pid]}: $(tail -n 1 "${logs[$pid]}" | cut -c1-100)"
+        say "    … $SECONDS s: ${names[$pid]}: $(tail -n 1 "${logs[$pid]}" | sed 's/\x1b\[[0-9;]*m//g' | cut -c1-100)"
       done
     fi
     read -r -t 0.5 <> <(:) || true
