@@ -25,9 +25,9 @@ PATH = "memo?limit=20"
 PEAK_SECONDS = 4
 OVERLOAD_SECONDS = 10
 GOODPUT = 0.5
-"""Of the peak, at least: a queue without an end would leave next to nothing. Not more, because clients and service share
-this machine's cores here: each of the thousands of refusals a second costs a client's share too (67 % were measured on a
-quiet machine, 62 to 93 % on a busy one, where the peak is lower)."""
+"""Of the peak, at least: a queue without an end would leave next to nothing. Not more, because clients and service
+share this machine's cores here, and each of the thousands of refusals a second costs a client's share too (67 % were
+measured on a quiet machine, 62 to 93 % on a busy one, where the peak is lower)."""
 
 PROBE_TIMEOUT = 5
 """Seconds; what an Application Load Balancer waits by default."""
