@@ -48,7 +48,7 @@ quietly() {
 }
 
 # side_by_side FUNCTION...: all at once. The output of each goes to a log, which is shown whole when it ends; a line
-# every ten seconds tells what is under way. One that fails ends the others, as Ctrl-C does.
+# every ten seconds tells what is under way. One that fails ends the others, as Ctrl-C does; its output comes last.
 side_by_side() (
   # A subshell: its traps and job control end with it.
   declare -A names=() logs=()
@@ -64,8 +64,8 @@ side_by_side() (
       done
       kill -KILL -- "-$pid" 2>/dev/null || true
       wait "$pid" 2>/dev/null || true
-      cat "${logs[$pid]}"
-      say "    ${names[$pid]} was ended"
+      tail -n 20 "${logs[$pid]}"
+      say "    ${names[$pid]} was ended; its whole output is in ${logs[$pid]}"
     done
   }
   local name pid status interrupted=0 shown=$SECONDS
@@ -89,13 +89,11 @@ side_by_side() (
       kill -0 "$pid" 2>/dev/null && continue
       status=0
       wait "$pid" || status=$?
-      cat "${logs[$pid]}"
       name=${names[$pid]}
       unset "names[$pid]"
-      if ((status != 0)); then
-        end_all
-        fail "$name failed with status $status; its output is above"
-      fi
+      ((status == 0)) || end_all
+      cat "${logs[$pid]}"
+      ((status == 0)) || fail "$name failed with status $status; its output is above"
     done
     if ((${#names[@]} && SECONDS >= shown + 10)); then
       shown=$SECONDS

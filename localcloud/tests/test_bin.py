@@ -59,6 +59,7 @@ def test_one_that_fails_ends_the_others_and_the_run(tmp_path: Path) -> None:
     assert "what went wrong\n" in output
     assert "never" not in output
     assert "cleaned up\n" in output
+    assert output.index("cleaned up\n") < output.index("what went wrong\n")
     assert "bad failed with status 1" in output
     assert "after" not in output
     assert left(tmp_path) == []
