@@ -20,7 +20,7 @@ from memo_testing.servers import Servers, given_servers, started_servers
 from playwright.sync_api import Browser as Chromium
 from werkzeug.serving import make_server
 
-from localcloud.naver import LOCAL_CLIENT, NaverStandIn
+from localcloud.naver import NaverStandIn
 
 APP_USER_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 """What role `mysql` grants the service: it cannot change tables."""
@@ -50,27 +50,14 @@ def naver() -> Iterator[NaverStandIn]:
 def owner_settings(servers: Servers, naver: NaverStandIn) -> Iterator[Settings]:
     """Settings with a database of their own, as the user who may change tables; the tables are there."""
     database = f"memo_test_{secrets.token_hex(4)}"
-    settings = Settings(
-        database_host=servers.mysql_host,
-        database_port=servers.mysql_port,
-        database_name=database,
-        database_user=servers.mysql_user,
-        database_password=servers.mysql_password,
-        redis_host=servers.redis_host,
-        redis_port=servers.redis_port,
-        redis_password=servers.redis_password,
-        secret_key=secrets.token_urlsafe(48),
-        naver_client_id=LOCAL_CLIENT.id,
-        naver_client_secret=LOCAL_CLIENT.secret,
+    settings = servers.settings(
+        database,
         naver_auth_url=naver.url,
         naver_api_url=naver.url,
         naver_timeout=1,
         memo_max_characters=200,
         session_idle_seconds=60,
         session_absolute_seconds=600,
-        rate_reads=0,
-        rate_writes=0,
-        rate_address=0,
     )
     servers.execute(f"CREATE DATABASE {database}")
     result = create_app(settings).test_cli_runner().invoke(args=["migrate"])

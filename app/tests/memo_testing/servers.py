@@ -16,14 +16,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import redis
+from memo.config import Settings
 
 from localcloud.database_images import ensure_database_archives
 from localcloud.engine import podman, prepare
+from localcloud.naver import LOCAL_CLIENT
 
 START_SECONDS = 120
 
@@ -40,9 +43,9 @@ class Servers:
     redis_port: int
     redis_password: str
 
-    def execute(self, *statements: str, database: str | None = None) -> None:
-        """Run statements as that user."""
-        connection = pymysql.connect(
+    def connect(self, database: str | None = None) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        """A connection as that user."""
+        return pymysql.connect(
             host=self.mysql_host,
             port=self.mysql_port,
             user=self.mysql_user,
@@ -51,9 +54,38 @@ class Servers:
             autocommit=True,
             connect_timeout=2,
         )
+
+    def execute(self, *statements: str, database: str | None = None) -> None:
+        """Run statements as that user."""
+        connection = self.connect(database)
         with connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
+
+    def settings(self, database: str, **others: Any) -> Settings:  # noqa: ANN401 - each setting has its own type
+        """The service's settings for a database there, without limits to how often it may be asked.
+
+        Args:
+            database: its name.
+            others: further settings; Naver's credentials are the stand-in's unless they are among them.
+        """
+        unlimited = Settings(
+            database_host=self.mysql_host,
+            database_port=self.mysql_port,
+            database_name=database,
+            database_user=self.mysql_user,
+            database_password=self.mysql_password,
+            redis_host=self.redis_host,
+            redis_port=self.redis_port,
+            redis_password=self.redis_password,
+            secret_key=secrets.token_urlsafe(48),
+            naver_client_id=LOCAL_CLIENT.id,
+            naver_client_secret=LOCAL_CLIENT.secret,
+            rate_reads=0,
+            rate_writes=0,
+            rate_address=0,
+        )
+        return replace(unlimited, **others)
 
 
 def given_servers() -> Servers | None:
