@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from .engine import podman, run
+from .engine import EngineError, podman, run
 from .settings import RUN_ROOT, CloudSettings
 
 CLOUD_LABEL = "localcloud"
 """The label that names the cloud; how containers, volumes and images are found again."""
 
 _STOP_SECONDS = 60
+_CLEAN_UP_SECONDS = 60.0
 
 
 def name(settings: CloudSettings, instance_id: str) -> str:
@@ -63,11 +65,43 @@ def boot(container: str, nodes: Mapping[str, int]) -> None:
     Raises:
         EngineError: it cannot be started.
     """
+    _await_clean_up(container)
     RUN_ROOT.mkdir(parents=True, exist_ok=True)
     with (RUN_ROOT / ".boot.lock").open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if running_pid(container) is None:
             _boot(container, nodes)
+
+
+def _await_clean_up(container: str) -> None:
+    """Wait until podman has cleaned up after the container's end.
+
+    Its monitor does that by a podman of its own and ends afterwards (conmon, `--exit-command`). That podman does not
+    care that the container has been initialised again meanwhile, and would undo it (podman 4.3, measured).
+    """
+    wanted = "--format={{.State.Status}}\t{{.Id}}\t{{.ConmonPidFile}}"
+    status, identity, file = podman("container", "inspect", wanted, container).stdout.strip().split("\t")
+    if status == "running" or not file:
+        return
+    if status == "initialized":
+        # A boot that broke off: what it has made is undone, its monitor ends with it.
+        podman("container", "cleanup", container)
+    try:
+        process = int(Path(file).read_text(encoding="ascii"))
+        monitor = os.pidfd_open(process)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    try:
+        # The number may be another process' by now.
+        if identity.encode() not in Path(f"/proc/{process}/cmdline").read_bytes():
+            return
+        over, _, _ = select.select([monitor], [], [], _CLEAN_UP_SECONDS)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    finally:
+        os.close(monitor)
+    if not over:
+        raise EngineError(f"podman is still cleaning up after {container}; see: ps -fp {process}")
 
 
 def _boot(container: str, nodes: Mapping[str, int]) -> None:

@@ -22,6 +22,7 @@ _REBOOT_EXIT = 129
 """The exit status of a container whose system called for a reboot: killed by SIGHUP (reboot(2), PID namespaces)."""
 
 _ENDED = {"exited", "stopped"}
+_NOT_YET_STARTED = {"created", "initialized"}
 _TERMINATE_SECONDS = 30
 _SSH_PORT = 22
 _TCP_LISTEN = "0A"
@@ -121,7 +122,7 @@ class Hosts:
         self._processes.pop(instance_id, None)
 
     def actual(self) -> dict[str, ActualInstance]:
-        """The instances there are, by id. One whose own system asked for a reboot is started again here."""
+        """The instances there are, by id."""
         found = {}
         running = {}
         for entry in self._containers():
@@ -130,19 +131,18 @@ class Hosts:
             if self.container_name(instance_id) not in entry["Names"]:
                 # A container that an image is being made with has its instance's labels.
                 continue
-            if entry["State"] in _ENDED and entry["ExitCode"] == _REBOOT_EXIT:
-                self.start(instance_id)
-            elif entry["State"] == "running":
+            state = entry["State"]
+            if state == "running":
                 self._processes[instance_id] = running[instance_id] = entry["Pid"]
+            asks_for_reboot = state in _ENDED and entry["ExitCode"] == _REBOOT_EXIT
             found[instance_id] = ActualInstance(
                 instance_id=instance_id,
-                state=InstanceState.STOPPED
-                if entry["State"] in _ENDED and entry["ExitCode"] != _REBOOT_EXIT
-                else InstanceState.RUNNING,
+                state=InstanceState.STOPPED if state in _ENDED and not asks_for_reboot else InstanceState.RUNNING,
                 image_id=labels[_IMAGE_LABEL],
                 private_ip=labels[_ADDRESS_LABEL],
-                started_at=datetime.fromtimestamp(entry["StartedAt"], UTC) if entry["State"] == "running" else None,
+                started_at=datetime.fromtimestamp(entry["StartedAt"], UTC) if state == "running" else None,
                 devices=tuple(sorted(self._volumes.attached(instance_id))),
+                needs_boot=asks_for_reboot or state in _NOT_YET_STARTED,
             )
         self._running(running)
         return found

@@ -165,7 +165,10 @@ class TargetHealth:
 
 @dataclass(frozen=True)
 class ActualInstance:
-    """A container as it stands: `state` is running or stopped; `image_id` of what it was made."""
+    """A container as it stands: `state` is running or stopped; `image_id` of what it was made.
+
+    `needs_boot` where one that should run waits to be started: its system asked for a reboot, or a boot broke off.
+    """
 
     instance_id: str
     state: InstanceState
@@ -173,3 +176,4 @@ class ActualInstance:
     private_ip: str
     started_at: datetime | None = None
     devices: tuple[str, ...] = field(default=())
+    needs_boot: bool = False

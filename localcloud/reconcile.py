@@ -354,7 +354,8 @@ class Reconciler:
         """One step for one instance that no job has in hand."""
         hosts = self._parts.hosts
         instance_id = desired.instance_id
-        running = actual is not None and actual.state == InstanceState.RUNNING
+        needs_boot = actual is not None and actual.needs_boot
+        running = actual is not None and actual.state == InstanceState.RUNNING and not needs_boot
         match desired.state:
             case InstanceState.PENDING if actual is None:
                 self._launch(desired, all_.firewalls.get(desired.private_ip, Firewall()))
@@ -365,6 +366,8 @@ class Reconciler:
                     self._mark(desired, InstanceState.RUNNING)
             case InstanceState.RUNNING if actual is None:
                 self._mark(desired, InstanceState.TERMINATED, f"{_BROKEN_HOST_CODE}: the instance's container is gone")
+            case InstanceState.RUNNING if needs_boot:
+                self._submit(instance_id, functools.partial(hosts.start, instance_id))
             case InstanceState.RUNNING if not running:
                 self._mark(desired, InstanceState.STOPPED, _SHUT_ITSELF_DOWN)
             case InstanceState.RUNNING:

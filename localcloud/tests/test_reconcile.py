@@ -279,6 +279,31 @@ def test_stop_start_reboot(world: World) -> None:
     assert [call[0] for call in world.machine.calls] == ["launch", "stop", "start", "reboot"]
 
 
+def test_one_that_waits_for_its_boot_is_started_until_it_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_QUIET_INTERVAL", 0.0)
+    world.state.all[ID] = instance()
+    world.settle()
+    waiting = replace(world.machine.containers[ID], needs_boot=True)
+    world.machine.containers[ID] = waiting
+    world.machine.refuse["start"] = "podman said no"
+    world.settle()
+    assert world.now() == InstanceState.RUNNING
+    assert world.loop.troubles[-1].text == "podman said no"
+    del world.machine.refuse["start"]
+    wait = time.monotonic() + 10
+    while world.machine.containers[ID].needs_boot:
+        assert time.monotonic() < wait
+        world.settle()
+    assert world.now() == InstanceState.RUNNING
+    # One that is to stop is not booted for it.
+    world.machine.containers[ID] = waiting
+    world.machine.calls.clear()
+    world.state.all[ID] = instance(InstanceState.STOPPING)
+    world.settle()
+    assert world.now() == InstanceState.STOPPED
+    assert world.machine.calls == []
+
+
 def test_a_guest_that_shuts_itself_down_is_stopped_and_one_that_vanishes_terminated(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
