@@ -47,10 +47,14 @@ quietly() {
   say "    $title: $((SECONDS - started)) s"
 }
 
-# side_by_side FUNCTION...: all at once. The output of each goes to a log, which is shown whole when it ends; a line
-# every ten seconds tells what is under way. One that fails ends the others, as Ctrl-C does; its output comes last.
+# side_by_side MOST FUNCTION...: each once, begun in this order, at most so many at once. The output of each goes to a
+# log, which is shown whole when it ends; a line every ten seconds tells what is under way. One that fails ends the
+# others, as Ctrl-C does; its output comes last.
 side_by_side() (
   # A subshell: its traps and job control end with it.
+  local most=$1
+  shift
+  local -a waiting=("$@")
   declare -A names=() logs=()
   mkdir -p "$work"
   end_all() {
@@ -74,17 +78,18 @@ side_by_side() (
   trap 'interrupted=143' TERM
   # With job control each is a process group, and does not ignore Ctrl-C as a shell's background jobs otherwise do.
   set -m
-  for name in "$@"; do
-    (set -e; "$name") 9>&- </dev/null >"$work/$name.log" 2>&1 &
-    names[$!]=$name logs[$!]=$work/$name.log
-  done
-  set +m
-  say "==> side by side: $*"
-  while ((${#names[@]})); do
+  say "==> at most $most at once: $*"
+  while ((${#names[@]} + ${#waiting[@]})); do
     if ((interrupted)); then
       end_all
       exit "$interrupted"
     fi
+    while ((${#waiting[@]} && ${#names[@]} < most)); do
+      name=${waiting[0]}
+      waiting=("${waiting[@]:1}")
+      (set -e; "$name") 9>&- </dev/null >"$work/$name.log" 2>&1 &
+      names[$!]=$name logs[$!]=$work/$name.log
+    done
     for pid in "${!names[@]}"; do
       kill -0 "$pid" 2>/dev/null && continue
       status=0

@@ -79,8 +79,8 @@ class Network:
         Raises:
             EngineError: the machine cannot; the text names the fix.
         """
-        self._guests.mkdir(parents=True, exist_ok=True)
         self._check_free()
+        self._guests.mkdir(parents=True, exist_ok=True)
         if not self._link_exists(self._bridge):
             # An address of its own; otherwise a bridge takes the lowest of its ports', and instances would lose
             # their router whenever that changes.

@@ -25,10 +25,10 @@ from memo_testing.web_tools import CONFIGURATION, run
 
 from localcloud.naver import NaverStandIn
 
-pytestmark = pytest.mark.web
+pytestmark = [pytest.mark.web, pytest.mark.api]
 
 SEED = 20261124
-EXAMPLES = 800
+EXAMPLES = 560
 """The most requests to one operation while it is fuzzed; those that take little run out of different ones earlier."""
 
 WORKERS = 4

@@ -24,7 +24,7 @@ except KeyboardInterrupt:
 
 
 def start(folder: Path, *stages: str) -> subprocess.Popen[str]:
-    script = f"set -euo pipefail; . '{LIBRARY}'; work={folder}; {STAGES}\nside_by_side {' '.join(stages)}; echo after"
+    script = f"set -euo pipefail; . '{LIBRARY}'; work={folder}; {STAGES}\nside_by_side 2 {' '.join(stages)}; echo after"
     return subprocess.Popen(
         ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -95,12 +95,14 @@ from localcloud.engine import EngineError
 from localcloud.network import Network
 from localcloud.settings import CloudSettings
 subprocess.run("ip link add d0 type bridge && ip address add 10.210.7.1/24 dev d0", shell=True, check=True)
+cloud = CloudSettings(name="mach2", cidr="10.210.0.0/16")
 try:
-    Network(CloudSettings(name="mach2", cidr="10.210.0.0/16")).up()
+    Network(cloud).up()
 except EngineError as error:
     assert "overlaps 10.210.7.0/24 on d0" in str(error), error
 else:
     raise SystemExit("not refused")
+assert not cloud.run_dir.exists()
 """
     _in_a_fresh_network(script)
 
