@@ -21,7 +21,7 @@ hosts, ports = json.loads(sys.argv[1]), range(1, 65536)
 PATIENCE = 1.0
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-WINDOW = min(6000, hard - 100)
+WINDOW = min(12000, hard - 100)
 todo = [(host, port) for host in hosts for port in ports]
 random.shuffle(todo)
 found = {host: [] for host in hosts}
