@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from endtoend import machine, people
 from endtoend.fleet import Fleet
-from endtoend.people import Person, until_steady
+from endtoend.people import Person
 from endtoend.stack import ARTEFACTS, Run, Stack, kill
 from endtoend.waiting import until
+from endtoend.watch import Watch
 from memo_testing.chromium import launched
 from playwright.sync_api import Browser, Page
 
@@ -116,10 +117,19 @@ def deployed(cloud: Stack, killed_bake: int) -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def watch(cloud: Stack, deployed: Run) -> Iterator[Watch]:
+    """Somebody who knows whether the service was ready lately."""
+    watch = Watch(cloud.url)
+    yield watch
+    watch.end()
+
+
 @pytest.fixture
-def service(cloud: Stack, deployed: Run) -> Stack:
+def service(cloud: Stack, watch: Watch) -> Stack:
     """The installation, serving."""
-    until_steady(Person(cloud.url))
+    assert cloud.url == watch.url, "the load balancer is another one"
+    watch.until_steady()
     return cloud
 
 
