@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,11 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePodman:
 def monitor(podman: FakePodman) -> Iterator[subprocess.Popen[bytes]]:
     """A process as conmon is one: it has the container's id among its arguments, and ends when all is cleaned up."""
     process = subprocess.Popen([sys.executable, "-c", "input()", "-c", ID], stdin=subprocess.PIPE)
+    # For a moment a process that is just being executed has no arguments.
+    deadline = time.monotonic() + 10
+    while ID.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     podman.monitor.write_text(f"{process.pid}", encoding="ascii")
     yield process
     process.kill()
