@@ -74,7 +74,7 @@ def test_a_death_is_told_at_once_and_once(world: World) -> None:
     killed = time.monotonic()
     one.send_signal(signal.SIGKILL)
     world.until(lambda: ("died", "i-1") in world.told)
-    assert world.at - killed < 0.3
+    assert world.at - killed < 1.0  # a look every two seconds would tell it as well, but later
     # A look that began before the death still believes in it, whether the process has been waited for or not.
     world.watch.keep({"i-1": one.pid, "i-2": other.pid})
     one.wait()
