@@ -76,8 +76,6 @@ side_by_side() (
   # In a trap bash takes note of no child's end, so the work is the loop's.
   trap 'interrupted=130' INT
   trap 'interrupted=143' TERM
-  # With job control each is a process group, and does not ignore Ctrl-C as a shell's background jobs otherwise do.
-  set -m
   say "==> at most $most at once: $*"
   while ((${#names[@]} + ${#waiting[@]})); do
     if ((interrupted)); then
@@ -87,7 +85,10 @@ side_by_side() (
     while ((${#waiting[@]} && ${#names[@]} < most)); do
       name=${waiting[0]}
       waiting=("${waiting[@]:1}")
+      # With job control each is a process group, and does not ignore Ctrl-C as a shell's background jobs otherwise do.
+      set -m
       (set -e; "$name") 9>&- </dev/null >"$work/$name.log" 2>&1 &
+      set +m
       names[$!]=$name logs[$!]=$work/$name.log
     done
     for pid in "${!names[@]}"; do

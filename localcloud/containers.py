@@ -65,11 +65,12 @@ def boot(container: str, nodes: Mapping[str, int]) -> None:
     Raises:
         EngineError: it cannot be started.
     """
-    _await_clean_up(container)
     RUN_ROOT.mkdir(parents=True, exist_ok=True)
     with (RUN_ROOT / ".boot.lock").open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if running_pid(container) is None:
+            # With the lock, so that what looks like a boot that broke off is not one that is under way.
+            _await_clean_up(container)
             _boot(container, nodes)
 
 
@@ -81,7 +82,7 @@ def _await_clean_up(container: str) -> None:
     """
     wanted = "--format={{.State.Status}}\t{{.Id}}\t{{.ConmonPidFile}}"
     status, identity, file = podman("container", "inspect", wanted, container).stdout.strip().split("\t")
-    if status == "running" or not file:
+    if not file:
         return
     if status == "initialized":
         # A boot that broke off: what it has made is undone, its monitor ends with it.

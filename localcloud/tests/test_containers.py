@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -101,6 +102,22 @@ def test_what_a_broken_off_boot_has_made_is_undone_first(podman: FakePodman, mon
     monitor.communicate(b"\n")
     containers.boot("one", {})
     assert podman.calls == ["cleanup", "init", "start"]
+
+
+def test_a_boot_that_is_under_way_is_not_undone(
+    podman: FakePodman, tmp_path: Path, monitor: subprocess.Popen[bytes]
+) -> None:
+    podman.status = "initialized"
+    with (tmp_path / ".boot.lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = threading.Thread(target=containers.boot, args=["one", {}])
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        podman.status = "running"
+    second.join(10)
+    assert podman.calls == []
+    assert monitor.poll() is None
 
 
 def test_one_that_runs_is_left_alone(podman: FakePodman, monitor: subprocess.Popen[bytes]) -> None:
