@@ -32,6 +32,7 @@ from memo.services import services
 blueprint = Blueprint("api", __name__)
 
 _KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
+_CURSOR = re.compile(r"[1-9][0-9]{0,17}")
 _FLAGS = {"true": True, "false": False}
 _NO_SUCH_MEMO = "You have no such memo."
 _PATCH_TYPES = ("application/json", "application/merge-patch+json")
@@ -47,8 +48,8 @@ def list_memos() -> Response:
     if user_id is None:
         return logged_out()
     service = services()
-    limit = _number("limit", PAGE_SIZE, MAX_PAGE_SIZE) or PAGE_SIZE
-    before, pinned, query = _number("cursor", None, MAX_ID), _flag("pinned"), request.args.get("q")
+    limit = _limit()
+    before, pinned, query = _cursor(), _flag("pinned"), request.args.get("q")
     if query is None:
         page = service.memos.page(user_id, limit=limit, before=before, pinned=pinned)
     else:
@@ -254,14 +255,21 @@ def _idempotency_key() -> str | None:
     return key
 
 
-def _number(name: str, default: int | None, most: int) -> int | None:
-    value = request.args.get(name)
+def _limit() -> int:
+    value = request.args.get("limit")
     if value is None:
-        return default
+        return PAGE_SIZE
     number = parse_id(value)
-    if number is None or number > most:
-        raise Problem(400, f"'{name}' must be a whole number from 1 to {most}.")
+    if number is None or number > MAX_PAGE_SIZE:
+        raise Problem(400, f"'limit' must be a whole number from 1 to {MAX_PAGE_SIZE}.")
     return number
+
+
+def _cursor() -> int | None:
+    value = request.args.get("cursor")
+    if value is not None and _CURSOR.fullmatch(value) is None:
+        raise Problem(400, "'cursor' must be the 'next' of the part before.")
+    return None if value is None else int(value)
 
 
 def _flag(name: str) -> bool | None:

@@ -69,7 +69,18 @@ def test_pages_by_cursor_neither_repeat_nor_skip(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=-1", "limit=x", "limit=501", "limit=", "cursor=x", "cursor=0", "cursor=9" + "9" * 30]
+    "query",
+    [
+        "limit=0",
+        "limit=-1",
+        "limit=x",
+        "limit=501",
+        "limit=",
+        "cursor=x",
+        "cursor=0",
+        "cursor=01",
+        "cursor=" + "9" * 19,
+    ],
 )
 def test_bad_paging(browser: Browser, query: str) -> None:
     browser.log_in()
