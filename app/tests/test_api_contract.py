@@ -1,7 +1,8 @@
 """Checkers that know nothing of this project question the API by its own document: Redocly CLI and Schemathesis.
 
 Schemathesis asks with the log-in of a person and with a personal API token, at the same time, and both times a second
-person looks for what is not theirs. The same seed asks the same; `MEMO_TEST_SEED=NUMBER bin/test web` asks otherwise.
+person looks for what is not theirs. The seed does not say all: what is asked also depends on what was answered, and
+when. `MEMO_TEST_SEED=NUMBER bin/test web` asks from other seeds on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EXAMPLES = 560
 """The most requests to one operation while it is fuzzed; those that take little run out of different ones earlier."""
 
 WORKERS = 4
-"""Threads of each run, so that one waits while another asks; what is asked of an operation does not depend on it."""
+"""Threads of each run, so that one waits while another asks."""
 
 LEAST_CASES = 10_000
 SECONDS = 1200
