@@ -144,18 +144,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(stack, Path(folder))
         wanted = fleet.group()["DesiredCapacity"]
-        # After a quarter of an hour without load the group would shrink by itself.
-        paused = {"AutoScalingGroupName": GROUP, "ScalingProcesses": ["AlarmNotification"]}
-        stack.autoscaling.suspend_processes(**paused)
-        fleet.scale(INSTANCES)
         bench = Bench(fleet)
-        try:
-            for number in range(options.rounds):
-                print(f"round {number + 1} of {options.rounds}", flush=True)
-                bench.round(options.parts or list(PARTS))
-        finally:
-            fleet.scale(wanted)
-            stack.autoscaling.resume_processes(**paused)
+        with fleet.sized_by_hand():
+            fleet.scale(INSTANCES)
+            try:
+                for number in range(options.rounds):
+                    print(f"round {number + 1} of {options.rounds}", flush=True)
+                    bench.round(options.parts or list(PARTS))
+            finally:
+                fleet.scale(wanted)
     print(bench.report())
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from endtoend.people import TIMEOUT, Person
 from endtoend.stack import Run, Stack
+from endtoend.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -104,6 +105,23 @@ print(json.dumps([[line.get("logger", "nginx"), line["request_id"], line["status
 """
 
 
+def logged(service: Stack, request_id: str) -> list[list[object]]:
+    """What the fleet's nginx and application logged of a request, uWSGI aside, once both have: nginx writes its line
+    when the client may have the answer already."""
+    script = FIND_LINES.replace("{wanted!r}", repr(request_id))
+
+    def by_both() -> list[list[object]] | None:
+        found = [
+            line
+            for instance in service.instances("web-fleet")
+            for line in json.loads(service.ssh(instance, "sudo", "python3", "-", script=script))
+            if line[0] != "uwsgi"
+        ]
+        return found if len({line[0] for line in found}) > 1 else None
+
+    return until(by_both, f"{request_id} in the logs of nginx and of the application", timeout=15)
+
+
 def test_a_request_has_one_id_in_the_answer_and_in_every_log(service: Stack, visitor: Callable[[], Person]) -> None:
     """The load balancer's: made by it, or made by the client and extended ("Request tracing for your Application Load
     Balancer" in the ELB User Guide). uWSGI logs only what failed or was slow."""
@@ -115,12 +133,8 @@ def test_a_request_has_one_id_in_the_answer_and_in_every_log(service: Stack, vis
     )
     assert re.fullmatch(rf"Self=1-[0-9a-f]{{8}}-[0-9a-f]{{24}};{root}", kept.headers["X-Request-Id"])
     for answer in (made, kept):
-        found = []
-        for instance in service.instances("web-fleet"):
-            script = FIND_LINES.replace("{wanted!r}", repr(answer.headers["X-Request-Id"]))
-            found += json.loads(service.ssh(instance, "sudo", "python3", "-", script=script))
         wanted = answer.headers["X-Request-Id"]
-        assert [line for line in found if line[0] != "uwsgi"] == [["nginx", wanted, 401], ["memo.request", wanted, 401]]
+        assert logged(service, wanted) == [["nginx", wanted, 401], ["memo.request", wanted, 401]]
 
 
 def test_nobody_learns_a_secret_from_the_list_of_processes(service: Stack, deployed: Run) -> None:

@@ -25,29 +25,30 @@ def test_nobody_notices(fleet: Fleet, crowd: list[Person]) -> None:
     load = Load(crowd, RATE)
     load.start()
     try:
-        with load.phase("scale-out"):
-            fleet.scale(2)
-        with load.phase("deploy"):
-            deployed = fleet.deploy(changed)
-        assert deployed.status == 0, deployed.tail
-        assert "baked upon the last good one" in deployed.words
-        version = fleet.version()
-        assert int(version) > int(before)
-        with load.phase("rollback"):
-            rolled_back = fleet.play("rollback")
-        assert rolled_back.status == 0, rolled_back.tail
-        assert fleet.version() == before
-        assert fleet.marks()["void"].split()[-1] == version
-        with load.phase("kill"):
-            victim = sorted(fleet.healthy())[0]
-            fleet.pull_the_plug(victim)
-            killed = time.monotonic()
-            until(lambda: victim not in fleet.healthy() and len(fleet.healthy()) == 2, "a replacement", timeout=120)
-            replaced = time.monotonic() - killed
-        with load.phase("scale-in"):
-            fleet.scale(1)
-        with load.phase("steady"):
-            until(lambda: len(load.of(*CHANGES)) >= ENOUGH, "enough requests", timeout=240)
+        with fleet.sized_by_hand():
+            with load.phase("scale-out"):
+                fleet.scale(2)
+            with load.phase("deploy"):
+                deployed = fleet.deploy(changed)
+            assert deployed.status == 0, deployed.tail
+            assert "baked upon the last good one" in deployed.words
+            version = fleet.version()
+            assert int(version) > int(before)
+            with load.phase("rollback"):
+                rolled_back = fleet.play("rollback")
+            assert rolled_back.status == 0, rolled_back.tail
+            assert fleet.version() == before
+            assert fleet.marks()["void"].split()[-1] == version
+            with load.phase("kill"):
+                victim = sorted(fleet.healthy())[0]
+                fleet.pull_the_plug(victim)
+                killed = time.monotonic()
+                until(lambda: victim not in fleet.healthy() and len(fleet.healthy()) == 2, "a replacement", timeout=120)
+                replaced = time.monotonic() - killed
+            with load.phase("scale-in"):
+                fleet.scale(1)
+            with load.phase("steady"):
+                until(lambda: len(load.of(*CHANGES)) >= ENOUGH, "enough requests", timeout=240)
     finally:
         load.stop()
     acknowledged = load.check_ledger()

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.e2e
 PATH = "memo?limit=20"
 PEAK_SECONDS = 4
 OVERLOAD_SECONDS = 10
-GOODPUT = 0.5
+GOODPUT = 1 / 3
 """Of the peak, at least: a queue without an end would leave next to nothing. Not more, because clients and service
-share this machine's cores here, and each of the thousands of refusals a second costs a client's share too (67 % were
-measured on a quiet machine, 62 to 93 % on a busy one, where the peak is lower)."""
+share this machine's cores here, and each of the thousands of refusals a second costs a client's share too (62 to 93 %
+were measured, and others on the machine may come and go between the peak and the overload)."""
 
 PROBE_TIMEOUT = 5
 """Seconds; what an Application Load Balancer waits by default."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,19 @@ class Fleet:
             return len(members) == wanted and self.healthy() == members == self.stack.in_service()
 
         until(there, f"{wanted} instances that serve, and no other", timeout=180)
+
+    @contextmanager
+    def sized_by_hand(self) -> Iterator[None]:
+        """While somebody sets the number of instances, target tracking does not.
+
+        Otherwise a fleet that has been calm for a quarter of an hour, as on a slow machine, is made smaller again.
+        """
+        tracking = ["AlarmNotification"]
+        self.stack.autoscaling.suspend_processes(AutoScalingGroupName=GROUP, ScalingProcesses=tracking)
+        try:
+            yield
+        finally:
+            self.stack.autoscaling.resume_processes(AutoScalingGroupName=GROUP, ScalingProcesses=tracking)
 
     def detection_seconds(self) -> int:
         """After how long the load balancer knows at the latest that a target is dead, as its health check is set."""

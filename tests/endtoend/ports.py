@@ -18,7 +18,7 @@ SCANNER = r"""
 import errno, json, random, resource, selectors, socket, sys, time
 
 hosts, ports = json.loads(sys.argv[1]), range(1, 65536)
-PATIENCE = 1.0
+PATIENCE = 1.3  # a SYN that got lost is sent again after a second
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 WINDOW = min(12000, hard - 100)
