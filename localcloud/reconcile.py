@@ -214,6 +214,7 @@ class Reconciler:
         errors: what the parts raise when the machine refuses; reported, and tried again in the next pass.
         beat: called after every pass, for the status file.
         wake: set by whoever wants the next pass at once.
+        clock: seconds, monotonic; by it looks become due and what failed is tried again. Replaced in tests.
     """
 
     def __init__(
@@ -223,8 +224,10 @@ class Reconciler:
         errors: tuple[type[Exception], ...] = (EngineError, OSError),
         beat: Callable[[], None] = lambda: None,
         wake: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lock = lock
+        self._clock = clock
         self._parts = parts
         self._errors = errors
         self._beat = beat
@@ -266,7 +269,7 @@ class Reconciler:
 
         Podman may call a container running for some milliseconds after its last process has ended.
         """
-        self._urged = time.monotonic()
+        self._urged = self._clock()
         self._wake.set()
 
     def _run(self) -> None:
@@ -334,10 +337,11 @@ class Reconciler:
         """
         wanted = {one.instance_id: one.state for one in desired.instances.values()}
         known = {one.instance_id: one.state for one in self._actual.values()}
-        urged = time.monotonic() - self._urged < _QUIET_INTERVAL
+        now = self._clock()
+        urged = now - self._urged < _QUIET_INTERVAL
         quiet = not busy and not urged and wanted == known
-        if not quiet or self._busy_before or time.monotonic() - self._looked >= _QUIET_INTERVAL:
-            self._looked = time.monotonic()
+        if not quiet or self._busy_before or now - self._looked >= _QUIET_INTERVAL:
+            self._looked = now
             self._actual = self._parts.hosts.actual()
         self._busy_before = bool(busy)
         return self._actual
@@ -403,13 +407,13 @@ class Reconciler:
 
     def _submit(self, instance_id: str, work: Callable[[], None]) -> None:
         """Begin a job on an instance; one that fails is tried again later and later, so as not to flood the log."""
-        if time.monotonic() < self._retries.get(instance_id, Retry()).at:
+        if self._clock() < self._retries.get(instance_id, Retry()).at:
             return
 
         def failed(text: str) -> None:
             self.report(instance_id, text)
             pause = min(self._retries.get(instance_id, Retry()).pause * 2, _LONGEST_PAUSE)
-            self._retries[instance_id] = Retry(time.monotonic() + pause, pause)
+            self._retries[instance_id] = Retry(self._clock() + pause, pause)
 
         def tried() -> None:
             work()

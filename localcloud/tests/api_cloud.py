@@ -60,9 +60,11 @@ class ApiCloud:
 
     def follow(self) -> None:
         """Let the machine follow: what is asked of instances has happened afterwards."""
-        for instance in self.state.instances().values():
-            if instance.state in AT_ONCE:
-                self.state.mark(instance.instance_id, AT_ONCE[instance.state])
+        # With the lock, as the loop: what was read is still so when it is answered, whoever calls the API meanwhile.
+        with self.plane.lock:
+            for instance in self.state.instances().values():
+                if instance.state in AT_ONCE:
+                    self.state.mark(instance.instance_id, AT_ONCE[instance.state])
 
     def step(self, times: int = 1, seconds: float = 1.0) -> None:
         """Do the loop's work some times, with the clock going on."""
@@ -159,7 +161,9 @@ class ApiCloud:
     def see(self, group_arn: str, instance_id: str, state: HealthState, description: str | None = None) -> None:
         """Let the probes have seen something."""
         health = TargetHealth(state, None, description)
-        self.machine.health.setdefault(group_arn, {})[f"{instance_id}:80"] = health
+        # With the lock: a call that is being answered may be going over this table.
+        with self.plane.lock:
+            self.machine.health.setdefault(group_arn, {})[f"{instance_id}:80"] = health
 
     def role(self, name: str, *statements: dict[str, Any]) -> None:
         """Make a role with an instance profile of the same name and a policy of these statements."""

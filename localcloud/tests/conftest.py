@@ -11,11 +11,16 @@ from localcloud.tests.api_cloud import ApiCloud
 
 
 @pytest.fixture(scope="session")
-def api_port() -> int:
-    """A free port, the same for all tests of the API."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def api_port() -> Iterator[int]:
+    """A port, the same for all tests of the API.
+
+    It stays taken between them: a socket that is bound and does not listen keeps the kernel from giving the port to
+    another program's connection, and lets a server listen there that also sets SO_REUSEADDR (socket(7)).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from localcloud import containers, engine, view
 from localcloud.settings import BASE_IMAGE_OWNER, CloudSettings
-from localcloud.tests.test_cloud import localcloud
+from localcloud.tests.test_cloud import LONGEST_WAIT, localcloud
 
 pytestmark = [pytest.mark.machine, pytest.mark.slow]
 
@@ -63,16 +63,16 @@ class Cloud:
         )["Datapoints"]
         return [round(p["Average"], 1) for p in sorted(found, key=lambda p: p["Timestamp"])]
 
-    def wait(self, what: str, seconds: float, ask: Callable[[], T | None]) -> T:
+    def wait(self, what: str, ask: Callable[[], T | None]) -> T:
         """The first true answer; prints how long it took."""
         began = time.monotonic()
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - began < LONGEST_WAIT:
             if answer := ask():
                 print(f"    {what}: {time.monotonic() - began:.1f} s")
                 return answer
             time.sleep(0.3)
         told = {kind: self.alarm(kind)["StateReason"] for kind in ("High", "Low")}
-        raise AssertionError(f"{what} did not happen within {seconds} s: {self.cpu()} {told} {self.group()}")
+        raise AssertionError(f"{what} did not happen within {LONGEST_WAIT:.0f} s: {self.cpu()} {told} {self.group()}")
 
 
 def inside(instance_id: str, *command: str) -> None:
@@ -110,23 +110,23 @@ def test_load_scales_out_and_calm_scales_in(cloud: Cloud) -> None:
         },
     )  # fmt: skip
     assert cloud.alarm("High")["StateValue"] == "INSUFFICIENT_DATA"
-    (first,) = cloud.wait("the first instance is in service", 60, cloud.in_service)
-    cloud.wait("its alarm has data", 60, lambda: cloud.alarm("High")["StateValue"] == "OK")
+    (first,) = cloud.wait("the first instance is in service", cloud.in_service)
+    cloud.wait("its alarm has data", lambda: cloud.alarm("High")["StateValue"] == "OK")
     print(f"    at rest: {cloud.cpu()}")
 
     inside(first, "systemd-run", "--unit=burn", "sh", "-c", BURN)
-    cloud.wait("load is an alarm", 40, lambda: cloud.alarm("High")["StateValue"] == "ALARM")
+    cloud.wait("load is an alarm", lambda: cloud.alarm("High")["StateValue"] == "ALARM")
     print(f"    under load: {cloud.cpu()}; {cloud.alarm('High')['StateReason']}")
     assert max(cloud.cpu()) > 20
-    cloud.wait("two in service", 60, lambda: len(cloud.in_service()) == 2)
+    cloud.wait("two in service", lambda: len(cloud.in_service()) == 2)
     print(f"    {cloud.cause()}")
     assert f"a monitor alarm {cloud.alarm('High')['AlarmName']} in state ALARM triggered policy cpu" in cloud.cause()
     assert "changing the desired capacity from 1 to 2" in cloud.cause()
 
     inside(first, "systemctl", "stop", "burn")
-    cloud.wait("calm is an alarm", 120, lambda: cloud.alarm("Low")["StateValue"] == "ALARM")
+    cloud.wait("calm is an alarm", lambda: cloud.alarm("Low")["StateValue"] == "ALARM")
     print(f"    at rest again: {cloud.cpu()}")
-    cloud.wait("one is left", 60, lambda: len(cloud.group()["Instances"]) == 1)
+    cloud.wait("one is left", lambda: len(cloud.group()["Instances"]) == 1)
     print(f"    {cloud.cause()}")
     assert f"a monitor alarm {cloud.alarm('Low')['AlarmName']} in state ALARM triggered policy cpu" in cloud.cause()
     assert cloud.group()["DesiredCapacity"] == 1

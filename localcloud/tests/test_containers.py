@@ -72,7 +72,7 @@ def test_a_boot_waits_for_the_clean_up_after_the_last_end(podman: FakePodman, mo
     assert booting.is_alive()
     assert podman.calls == []
     monitor.communicate(b"\n")
-    booting.join(10)
+    booting.join(60)
     assert podman.calls == ["init", "start"]
 
 
@@ -115,7 +115,7 @@ def test_a_boot_that_is_under_way_is_not_undone(
         second.join(0.3)
         assert second.is_alive()
         podman.status = "running"
-    second.join(10)
+    second.join(60)
     assert podman.calls == []
     assert monitor.poll() is None
 

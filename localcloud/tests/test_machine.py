@@ -27,6 +27,8 @@ from localcloud.volumes import Volumes
 pytestmark = [pytest.mark.machine, pytest.mark.slow]
 
 SETTINGS = CloudSettings(name="mach", cidr="10.211.0.0/16", api_port=4611, naver_port=8111, metadata_port=16911)
+LONGEST_WAIT = 180.0
+"""Seconds; for what never happens. The machine has other work too."""
 EVERYTHING = Rule("all", None, None, ("0.0.0.0/0",))
 SSH_FROM_HOST = Rule("tcp", 22, 22, (SETTINGS.gateway,))
 OPEN = Firewall((EVERYTHING,), (EVERYTHING,))
@@ -75,15 +77,13 @@ class Cloud:
         self.hosts.launch(instance, firewall)
         return instance
 
-    def wait(self, instance: DesiredInstance, seconds: float = 40) -> None:
-        wait_for(
-            lambda: self.hosts.is_up(instance.instance_id), seconds, lambda: self.hosts.console(instance.instance_id)
-        )
+    def wait(self, instance: DesiredInstance) -> None:
+        wait_for(lambda: self.hosts.is_up(instance.instance_id), lambda: self.hosts.console(instance.instance_id))
 
     def ssh(self, instance: DesiredInstance, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["ssh", "-i", str(self._key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-             "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "BatchMode=yes",
+             "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60", "-o", "BatchMode=yes",
              f"admin@{instance.private_ip}", command],
             capture_output=True, text=True, check=False, timeout=180,
         )  # fmt: skip
@@ -93,16 +93,23 @@ class Cloud:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def reaches(self, instance: DesiredInstance, address: str, port: int) -> bool:
+    def reaches(self, instance: DesiredInstance, address: str, port: int, seconds: float = 60) -> bool:
         """Whether a TCP connection from an instance succeeds."""
-        command = f"timeout 2 bash -c '</dev/tcp/{address}/{port}'"
-        return self.ssh(instance, command).returncode == 0
+        command = f"timeout {seconds} bash -c '</dev/tcp/{address}/{port}'"
+        done = self.ssh(instance, command)
+        # bash's own word, or that of timeout(1): an SSH connection that fails says nothing about the other one.
+        assert done.returncode in (0, 1, 124), done.stderr
+        return done.returncode == 0
+
+    def is_kept_from(self, instance: DesiredInstance, address: str, port: int) -> bool:
+        """Whether a TCP connection from an instance fails; packets that are dropped are not waited for any longer."""
+        return not self.reaches(instance, address, port, 2)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, describe: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], describe: Callable[[], str] = str) -> None:
+    deadline = time.monotonic() + LONGEST_WAIT
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {describe()[-2000:]}"
+        assert time.monotonic() < deadline, f"not within {LONGEST_WAIT:.0f} s: {describe()[-2000:]}"
         time.sleep(0.1)
 
 
@@ -172,7 +179,8 @@ def test_the_instance_is_what_the_api_says(cloud: Cloud, first: DesiredInstance)
     assert first.private_ip in cloud.read(first, "ip -4 -brief address show dev eth0")
     assert json.loads(cloud.read(first, "cat /etc/memo/instance.json")) == {"text": "안녕하세요"}
     assert cloud.read(first, "cloud-init status --wait") == "status: done"
-    assert cloud.read(first, "sudo systemctl is-system-running") == "running"
+    # cloud-init is one of the last jobs of the boot, and done a moment before the boot is.
+    assert cloud.read(first, "sudo systemctl is-system-running --wait") == "running"
     assert cloud.read(first, "cloud-id") == "aws"
     actual = cloud.hosts.actual()[first.instance_id]
     assert (actual.state, actual.image_id, actual.private_ip) == (
@@ -185,17 +193,28 @@ def test_the_instance_is_what_the_api_says(cloud: Cloud, first: DesiredInstance)
 
 
 def test_the_cpu_time_of_an_instance_is_known(cloud: Cloud, first: DesiredInstance) -> None:
-    """One busy process: what the instance's containers' group counts grows with what the process itself was given."""
+    """One busy process: what the instance's containers' group counts grows with what the process itself was given.
+
+    It ends when it has used a second, however long it takes to get that. What else runs in the instance counts as well,
+    so the upper bound is what the instance itself says of all its processes, asked before and afterwards.
+    """
+
+    def inside() -> float:
+        used = re.findall(r"^usage_usec (\d+)$", cloud.read(first, "cat /sys/fs/cgroup/cpu.stat"), re.MULTILINE)
+        return int(used[0]) / 1e6
+
     cloud.hosts.actual()
+    earlier = inside()
     before = cloud.hosts.cpu_seconds(first.instance_id)
-    told = cloud.read(first, "bash -c 'time timeout 3 sh -c \"while :; do :; done\"' 2>&1 | grep -E 'user|sys'")
+    told = cloud.read(first, "bash -c 'time sh -c \"ulimit -t 1; while :; do :; done\"' 2>&1 | grep -E 'user|sys'")
     after = cloud.hosts.cpu_seconds(first.instance_id)
+    later = inside()
     assert before is not None
     assert after is not None
     used = sum(float(minutes) * 60 + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", told))
     print(f"    CPU: {after - before:.2f} s seen from outside, {used:.2f} s by the process")
     assert used > 0.5
-    assert used <= after - before < used + 1.5
+    assert used <= after - before <= later - earlier
     assert cloud.hosts.cpu_seconds("i-00000000000000000") is None
 
 
@@ -210,8 +229,8 @@ def test_the_way_out(cloud: Cloud, first: DesiredInstance) -> None:
 
 def test_the_host_keeps_its_own_services_to_itself(cloud: Cloud, first: DesiredInstance) -> None:
     with socket.create_server(("", 4699)):
-        assert not cloud.reaches(first, SETTINGS.gateway, 4699)
-        assert not cloud.reaches(first, SETTINGS.gateway, SETTINGS.metadata_port)
+        assert cloud.is_kept_from(first, SETTINGS.gateway, 4699)
+        assert cloud.is_kept_from(first, SETTINGS.gateway, SETTINGS.metadata_port)
         assert cloud.reaches(first, "169.254.169.254", 80)
 
 
@@ -219,21 +238,22 @@ def test_security_groups(cloud: Cloud, first: DesiredInstance, second: DesiredIn
     serve = "sudo systemd-run --quiet --unit=serve-{0} python3 -m http.server {0}"
     for port in (80, 81):
         cloud.read(second, serve.format(port))
-    wait_for(lambda: cloud.reaches(first, second.private_ip, 81), 10)
+    wait_for(lambda: cloud.reaches(first, second.private_ip, 81))
+    wait_for(lambda: cloud.reaches(first, second.private_ip, 80))
     only_80 = Firewall((SSH_FROM_HOST, Rule("tcp", 80, 80, (first.private_ip,))), (EVERYTHING,))
     cloud.network.set_guest_firewall(second.instance_id, only_80)
     assert cloud.reaches(first, second.private_ip, 80)
-    assert not cloud.reaches(first, second.private_ip, 81)
+    assert cloud.is_kept_from(first, second.private_ip, 81)
     with pytest.raises(engine.EngineError):
         engine.run("curl", "-sf", "-m", "2", f"http://{second.private_ip}/")
     no_way_out = Firewall((SSH_FROM_HOST,), (Rule("tcp", 81, 81, ("0.0.0.0/0",)),))
     cloud.network.set_guest_firewall(first.instance_id, no_way_out)
-    assert not cloud.reaches(first, second.private_ip, 80)
+    assert cloud.is_kept_from(first, second.private_ip, 80)
     assert cloud.reaches(first, "169.254.169.254", 80)
     # Root of an instance cannot open it from inside.
     cloud.network.set_guest_firewall(first.instance_id, OPEN)
     cloud.read(second, "sudo ip link set eth0 promisc on")
-    assert not cloud.reaches(first, second.private_ip, 81)
+    assert cloud.is_kept_from(first, second.private_ip, 81)
     cloud.network.set_guest_firewall(second.instance_id, OPEN)
     assert cloud.reaches(first, second.private_ip, 81)
 
@@ -245,11 +265,11 @@ def test_load_balancer_address(cloud: Cloud, first: DesiredInstance) -> None:
         ["python3", "-m", "http.server", "--bind", address, "80"], stderr=subprocess.DEVNULL, cwd="/usr/share"
     )
     try:
-        wait_for(lambda: address in engine.run("ss", "-Hltn").stdout, 5)
-        assert not cloud.reaches(first, address, 80)
+        wait_for(lambda: address in engine.run("ss", "-Hltn").stdout)
+        assert cloud.is_kept_from(first, address, 80)
         cloud.network.set_address_firewall(address, Firewall((Rule("tcp", 80, 80, ("0.0.0.0/0",)),), ()))
         assert cloud.reaches(first, address, 80)
-        assert "<html" in engine.run("curl", "-sf", "-m", "2", f"http://{address}/").stdout.lower()
+        assert "<html" in engine.run("curl", "-sf", "-m", "50", f"http://{address}/").stdout.lower()
         # It may not send to instances: it has no rule for that.
         with pytest.raises(engine.EngineError):
             engine.run("curl", "-sf", "-m", "2", "--interface", address, f"http://{first.private_ip}:22/")
@@ -298,7 +318,7 @@ def test_a_volume_moves_and_survives(cloud: Cloud, first: DesiredInstance, secon
 
 def test_a_reboot_from_inside(cloud: Cloud, first: DesiredInstance) -> None:
     cloud.ssh(first, "sudo systemctl reboot")
-    wait_for(lambda: cloud.hosts.actual()[first.instance_id].needs_boot, 40)
+    wait_for(lambda: cloud.hosts.actual()[first.instance_id].needs_boot)
     cloud.hosts.start(first.instance_id)
     cloud.wait(first)
     assert not cloud.hosts.actual()[first.instance_id].needs_boot
@@ -318,20 +338,19 @@ def test_a_boot_that_broke_off_is_seen_and_goes_on(cloud: Cloud, first: DesiredI
 
 
 def test_a_death_is_told_when_it_happens(cloud: Cloud, first: DesiredInstance) -> None:
-    told: dict[str, float] = {}
-    watch = DeathWatch(lambda one: told.update({one: time.monotonic()}), lambda _: None)
+    told: list[str] = []
+    watch = DeathWatch(told.append, lambda _: None)
     hosts = Hosts(SETTINGS, cloud.network, cloud.volumes, watch.keep)
     watch.start()
     try:
         assert hosts.actual()[first.instance_id].state == InstanceState.RUNNING
         engine.podman("kill", "--signal=KILL", hosts.container_name(first.instance_id))
-        killed = time.monotonic()
-        wait_for(lambda: first.instance_id in told, 5)
-        assert told[first.instance_id] - killed < 1
-        wait_for(lambda: hosts.actual()[first.instance_id].state == InstanceState.STOPPED, 5)
+        # Nobody looks at the machine meanwhile: the kernel's word must be enough.
+        wait_for(lambda: first.instance_id in told)
+        wait_for(lambda: hosts.actual()[first.instance_id].state == InstanceState.STOPPED)
         hosts.start(first.instance_id)
         cloud.wait(first)
-        assert set(told) == {first.instance_id}
+        assert told == [first.instance_id]
     finally:
         watch.stop()
 
@@ -384,9 +403,9 @@ def test_what_docker_publishes_is_filtered_too(cloud: Cloud, first: DesiredInsta
     cloud.read(second, "sudo docker load -qi /root/redis.tar.gz")
     publish = f"--name published -p {second.private_ip}:6379:6379"
     cloud.read(second, f"sudo docker run -d {publish} docker.io/library/redis:8 redis-server --protected-mode no")
-    wait_for(lambda: cloud.reaches(first, second.private_ip, 6379), 20)
+    wait_for(lambda: cloud.reaches(first, second.private_ip, 6379))
     cloud.network.set_guest_firewall(second.instance_id, Firewall((SSH_FROM_HOST,), (EVERYTHING,)))
-    assert not cloud.reaches(first, second.private_ip, 6379)
+    assert cloud.is_kept_from(first, second.private_ip, 6379)
     cloud.network.set_guest_firewall(
         second.instance_id, Firewall((SSH_FROM_HOST, Rule("tcp", 6379, 6379, (first.private_ip,))), (EVERYTHING,))
     )
@@ -395,12 +414,12 @@ def test_what_docker_publishes_is_filtered_too(cloud: Cloud, first: DesiredInsta
     # A hop limit of 1 keeps tokens from Docker's containers; 2 lets them through.
     ask = (
         "sudo nsenter -t $(sudo docker inspect -f '{{.State.Pid}}' published) -n "
-        "curl -s -m 3 -o /dev/null -w '%{http_code}' "
+        "curl -s -m SECONDS -o /dev/null -w '%{http_code}' "
         "-X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
     )
-    assert cloud.ssh(second, ask).stdout == "000"
+    assert cloud.ssh(second, ask.replace("SECONDS", "3")).stdout == "000"
     cloud.instances[second.instance_id] = replace(second, http_put_response_hop_limit=2)
-    assert cloud.ssh(second, ask).stdout == "200"
+    assert cloud.ssh(second, ask.replace("SECONDS", "60")).stdout == "200"
 
 
 def test_a_crash_leaves_nothing_after_down(cloud: Cloud, second: DesiredInstance) -> None:

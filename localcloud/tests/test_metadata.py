@@ -116,9 +116,13 @@ def test_token_of_another_instance_is_refused(web: Asker, bare: Asker) -> None:
 
 
 def test_token_expires(web: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("time.time", lambda: now)
     token = web.token("60").text
-    assert int(web.get("/latest/meta-data/", token).headers[TTL]) in range(58, 61)
-    monkeypatch.setattr("time.time", lambda: datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+    assert web.get("/latest/meta-data/", token).headers[TTL] == "60"
+    now += 59
+    assert web.get("/latest/meta-data/", token).headers[TTL] == "1"
+    now += 1
     assert web.get("/latest/meta-data/", token).status_code == 401
 
 

@@ -26,7 +26,7 @@ def standin() -> Iterator[NaverStandIn]:
 def authorize(standin: NaverStandIn, person: str, **changes: str) -> requests.Response:
     query = {"response_type": "code", "client_id": LOCAL_CLIENT.id, "redirect_uri": CALLBACK, "state": "s1"} | changes
     return requests.post(
-        f"{standin.url}/oauth2.0/authorize", params=query, data={"person": person}, allow_redirects=False, timeout=5
+        f"{standin.url}/oauth2.0/authorize", params=query, data={"person": person}, allow_redirects=False, timeout=60
     )
 
 
@@ -38,7 +38,7 @@ def callback(response: requests.Response) -> dict[str, str]:
 
 def token(standin: NaverStandIn, method: str = "POST", **values: str) -> requests.Response:
     where = {"params": values} if method == "GET" else {"data": values}
-    return requests.request(method, f"{standin.url}/oauth2.0/token", timeout=5, **where)  # type: ignore[arg-type]
+    return requests.request(method, f"{standin.url}/oauth2.0/token", timeout=60, **where)  # type: ignore[arg-type]
 
 
 def redeem(standin: NaverStandIn, person: str = "minjun", method: str = "POST") -> dict[str, str]:
@@ -51,12 +51,12 @@ def redeem(standin: NaverStandIn, person: str = "minjun", method: str = "POST") 
 
 def me(standin: NaverStandIn, header: str | None) -> requests.Response:
     headers = {} if header is None else {"Authorization": header}
-    return requests.get(f"{standin.url}/v1/nid/me", headers=headers, timeout=5)
+    return requests.get(f"{standin.url}/v1/nid/me", headers=headers, timeout=60)
 
 
 def test_page_offers_everyone_and_a_refusal(standin: NaverStandIn) -> None:
     query = {"response_type": "code", "client_id": LOCAL_CLIENT.id, "redirect_uri": CALLBACK, "state": "s1"}
-    page = requests.get(f"{standin.url}/oauth2.0/authorize", params=query, timeout=5)
+    page = requests.get(f"{standin.url}/oauth2.0/authorize", params=query, timeout=60)
     assert page.status_code == 200
     for key, name in PEOPLE.items():
         assert f'value="{key}"' in page.text
@@ -159,7 +159,7 @@ def test_delete_and_revoke_end_both_tokens(standin: NaverStandIn) -> None:
     assert answer == {"access_token": tokens["access_token"], "result": "success"}
     tokens = redeem(standin)
     revoked = requests.post(
-        f"{standin.url}/oauth2.0/revoke", data={**APPLICATION, "token": tokens["refresh_token"]}, timeout=5
+        f"{standin.url}/oauth2.0/revoke", data={**APPLICATION, "token": tokens["refresh_token"]}, timeout=60
     )
     assert (revoked.status_code, revoked.content) == (200, b"")
     assert me(standin, f"Bearer {tokens['access_token']}").status_code == 401
@@ -167,24 +167,24 @@ def test_delete_and_revoke_end_both_tokens(standin: NaverStandIn) -> None:
 
 def test_faults(standin: NaverStandIn) -> None:
     admin = f"{standin.url}/_standin/faults"
-    assert requests.put(admin, json={"profile": {"mode": "error", "status": 503}, "token": "down"}, timeout=5).ok
+    assert requests.put(admin, json={"profile": {"mode": "error", "status": 503}, "token": "down"}, timeout=60).ok
     assert me(standin, "Bearer x").status_code == 503
     with pytest.raises(requests.ConnectionError):
         token(standin)
-    assert requests.put(admin, json={"profile": {"mode": "slow", "seconds": 2}}, timeout=5).ok
+    assert requests.put(admin, json={"profile": {"mode": "slow", "seconds": 10}}, timeout=60).ok
     with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{standin.url}/v1/nid/me", timeout=0.3)
-    assert requests.delete(admin, timeout=5).json() == {}
+        requests.get(f"{standin.url}/v1/nid/me", timeout=(60, 0.3))
+    assert requests.delete(admin, timeout=60).json() == {}
     assert me(standin, "Bearer x").status_code == 401
     for wrong in ({"login": "down"}, {"token": "tired"}, ["token"]):
-        assert requests.put(admin, json=wrong, timeout=5).status_code == 400
+        assert requests.put(admin, json=wrong, timeout=60).status_code == 400
 
 
 def test_a_name_can_change(standin: NaverStandIn) -> None:
     tokens = redeem(standin)
     header = f"Bearer {tokens['access_token']}"
     before = me(standin, header).json()["response"]
-    assert requests.put(f"{standin.url}/_standin/people/minjun", json={"name": "김새롬"}, timeout=5).ok
+    assert requests.put(f"{standin.url}/_standin/people/minjun", json={"name": "김새롬"}, timeout=60).ok
     assert me(standin, header).json()["response"] == {"id": before["id"], "name": "김새롬"}
 
 

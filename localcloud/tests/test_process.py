@@ -74,7 +74,8 @@ def test_one_that_does_not_listen_is_killed(
     began = time.monotonic()
     assert process.stop(cloud) == [started.pid]
     assert started.wait(5) == -signal.SIGKILL
-    assert time.monotonic() - began < 3
+    # Kindly first: it had its time.
+    assert time.monotonic() - began >= 0.5
 
 
 def test_a_daemon_that_ends_at_once_shows_its_words(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +88,7 @@ def test_a_daemon_that_ends_at_once_shows_its_words(cloud: CloudSettings, monkey
 def test_one_that_has_not_locked_its_pid_file_yet_is_found_too(cloud: CloudSettings, tmp_path: Path) -> None:
     (tmp_path / "localcloud.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
     with subprocess.Popen([sys.executable, *process._command(cloud)], cwd=tmp_path) as child:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not process._by_command_line(cloud) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert process.stop(cloud) == [child.pid]

@@ -153,7 +153,7 @@ PLAY = """
     - deploy_lock: {project: memo-server, state: noted, note: {version: "7", previous: "6"}}
     - ansible.builtin.command: {cmd: "true"}
       when: change is defined
-    - ansible.builtin.command: {cmd: "sleep 60"}
+    - ansible.builtin.shell: {cmd: "while test -e {{ wait }}; do sleep 0.2; done"}
       when: wait is defined
     - ansible.builtin.fail: {msg: "{{ bad }}"}
       when: bad is defined
@@ -209,7 +209,9 @@ def test_a_failed_run_tells_why_and_keeps_secrets(cloud: ApiCloud, records: Reco
 
 
 def test_two_runs_at_once_and_a_killed_one(cloud: ApiCloud, records: Records, tmp_path: Path) -> None:
-    first = play(cloud, tmp_path, "-e", "wait=1")
+    under_way = tmp_path / "under-way"
+    under_way.touch()
+    first = play(cloud, tmp_path, "-e", f"wait={under_way}")
     try:
         deadline = time.monotonic() + 60
         while records.lock() is None:
@@ -221,7 +223,9 @@ def test_two_runs_at_once_and_a_killed_one(cloud: ApiCloud, records: Records, tm
         assert records.lock() is not None, "the refused run must not free the other's lock"
     finally:
         os.killpg(first.pid, signal.SIGKILL)
-        first.communicate(timeout=10)
+        # What it has started may be in a session of its own, and ends by itself.
+        under_way.unlink()
+        first.communicate(timeout=60)
     status, output = finished(play(cloud, tmp_path))
     assert status == 0, output
     assert "Took over the lock of a run that is gone" in output

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -298,36 +299,40 @@ def test_as_ansible_runs_it(field: Field) -> None:
             with lock:
                 field.step()
 
-    thread = threading.Thread(target=go_on, daemon=True)
-    thread.start()
-    try:
-        arguments = {
-            "name": "fleet",
-            "launch_template": {"launch_template_name": "web", "version": "2"},
-            "preferences": {"instance_warmup": 0},
-            "wait_interval": 1,
-            "region": "ap-northeast-2",
-            "endpoint_url": field.cloud.plane.url,
-            "access_key": "AKIALOCALCLOUD000000",
-            "secret_key": "secret",
-        }
-        good = ansible("instance_refresh", arguments)
-        assert "CHANGED" in good.stdout, good.stdout + good.stderr
-        assert "Version 2 of fleet is in place" in good.stdout
-        live, _, result = good.stdout.partition("CHANGED")
-        assert re.search(r"^    \d+ s, \d+ %: .*i-\w+ \(version 2\) ", live, re.MULTILINE)
-        assert " (version 2) " not in result
-        with lock:
-            field.broken.add("3")
-        bad = ansible(
-            "instance_refresh", {**arguments, "launch_template": {"launch_template_name": "web", "version": 3}}
-        )
-        assert bad.returncode != 0
-        assert BAD_GATEWAY in bad.stdout
-        assert "version 2 serves on i-" in bad.stdout
-    finally:
-        done.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            refresh_and_fail(field, lock)
+        finally:
+            done.set()
+            # A cloud that has stopped going on is why the module waited in vain: its error is the one to see.
+            going.result()
+
+
+def refresh_and_fail(field: Field, lock: threading.Lock) -> None:
+    """Run the module in a cloud that goes on by itself: to a version that works, and to one that does not."""
+    arguments = {
+        "name": "fleet",
+        "launch_template": {"launch_template_name": "web", "version": "2"},
+        "preferences": {"instance_warmup": 0},
+        "wait_interval": 1,
+        "region": "ap-northeast-2",
+        "endpoint_url": field.cloud.plane.url,
+        "access_key": "AKIALOCALCLOUD000000",
+        "secret_key": "secret",
+    }
+    good = ansible("instance_refresh", arguments)
+    assert "CHANGED" in good.stdout, good.stdout + good.stderr
+    assert "Version 2 of fleet is in place" in good.stdout
+    live, _, result = good.stdout.partition("CHANGED")
+    assert re.search(r"^    \d+ s, \d+ %: .*i-\w+ \(version 2\) ", live, re.MULTILINE)
+    assert " (version 2) " not in result
+    with lock:
+        field.broken.add("3")
+    bad = ansible("instance_refresh", {**arguments, "launch_template": {"launch_template_name": "web", "version": 3}})
+    assert bad.returncode != 0
+    assert BAD_GATEWAY in bad.stdout
+    assert "version 2 serves on i-" in bad.stdout
 
 
 def ansible(module: str, arguments: dict[str, Any]) -> subprocess.CompletedProcess[str]:
