@@ -125,6 +125,8 @@ def started_servers() -> Iterator[Servers]:
             *("-e", f"MYSQL_ROOT_PASSWORD={password}", "-e", "MYSQL_ROOT_HOST=127.0.0.1"),
             *("docker.io/library/mysql:9.7", "mysqld", "--bind-address=127.0.0.1", f"--port={servers.mysql_port}"),
             *("--mysqlx=OFF", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF", "--skip-log-bin"),
+            # Nothing of it outlives the tests, so no commit waits for a disk, which others may keep busy for seconds.
+            "--innodb-flush-log-at-trx-commit=0",
         )
         podman(
             *(*common, names["redis"], "docker.io/library/redis:8"),
