@@ -6,6 +6,10 @@ import socket
 import threading
 from contextlib import suppress
 
+_reserved: list[socket.socket] = []
+"""Kept to the end: an application that outlives its test goes on asking whether its server is back, at this port. Given
+to another test's server it would ask that one (a Redis client was seen to read MySQL's greeting)."""
+
 
 class Forwarder:
     """Forwards a loopback port to a server.
@@ -97,4 +101,5 @@ def _bound(port: int) -> socket.socket:
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind(("127.0.0.1", port))
+    _reserved.append(reserved)
     return reserved
