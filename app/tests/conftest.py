@@ -54,7 +54,7 @@ def owner_settings(servers: Servers, naver: NaverStandIn) -> Iterator[Settings]:
         database,
         naver_auth_url=naver.url,
         naver_api_url=naver.url,
-        naver_timeout=1,
+        naver_timeout=30,  # the stand-in answers at once, but not on a machine that does much else
         memo_max_characters=200,
         session_idle_seconds=60,
         session_absolute_seconds=600,
@@ -94,7 +94,7 @@ def make_app(settings: Settings) -> Callable[..., Flask]:
 def _clean(request: pytest.FixtureRequest, naver: NaverStandIn) -> Iterator[None]:
     """No test sees another's rows or faults."""
     yield
-    requests.delete(f"{naver.url}/_standin/faults", timeout=5).raise_for_status()
+    requests.delete(f"{naver.url}/_standin/faults", timeout=30).raise_for_status()
     if "owner_settings" in request.fixturenames:
         owner: Settings = request.getfixturevalue("owner_settings")
         servers: Servers = request.getfixturevalue("servers")

@@ -155,8 +155,9 @@ def test_a_token_is_shown_once_and_revoked(browser: Browser, app: Flask) -> None
 
 
 def test_the_end_of_an_account(
-    browser: Browser, new_browser: Callable[[], Browser], sql: pymysql.cursors.Cursor
+    browser: Browser, new_browser: Callable[[], Browser], sql: pymysql.cursors.Cursor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("memo.account._DELETING_SECONDS", 600)  # in one go, however busy the machine is
     other, stranger = new_browser(), new_browser()
     for each, name in ((browser, "minjun"), (other, "minjun"), (stranger, "seoyeon")):
         each.log_in(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pymysql
 import pytest
 from memo_testing.browser import JSON, Browser, assert_problem, body
+from memo_testing.threads import at_once
 
 
 @pytest.fixture
@@ -142,20 +142,11 @@ def test_of_two_changes_at_once_with_the_same_tag_one_wins(
         one.log_in()
     path = f"/memo/{memo['id']}"
     seen = browsers[0].get(path, headers=JSON).headers["ETag"]
-    barrier = threading.Barrier(len(browsers))
-    statuses: list[int] = []
 
-    def change(index: int) -> None:
-        barrier.wait(timeout=10)
-        response = browsers[index].patch(path, {"text": f"number {index}"}, headers={"If-Match": seen})
-        statuses.append(response.status_code)
+    def change(index: int) -> int:
+        return browsers[index].patch(path, {"text": f"number {index}"}, headers={"If-Match": seen}).status_code
 
-    threads = [threading.Thread(target=change, args=(index,)) for index in range(len(browsers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=20)
-    assert sorted(statuses) == [200, 412, 412, 412]
+    assert sorted(at_once(len(browsers), change)) == [200, 412, 412, 412]
 
 
 def test_a_repeated_request_makes_one_memo(browser: Browser) -> None:
@@ -172,22 +163,13 @@ def test_requests_at_once_under_one_key_make_one_memo(new_browser: Callable[[], 
     browsers = [new_browser() for _ in range(4)]
     for one in browsers:
         one.log_in()
-    barrier = threading.Barrier(len(browsers))
-    answers: list[tuple[int, int]] = []
 
-    def create(one: Browser) -> None:
-        barrier.wait(timeout=10)
-        response = one.post("/memo", json={"text": "race"}, headers={"Idempotency-Key": "race"})
-        answers.append((response.status_code, body(response)["id"]))
+    def create(index: int) -> int:
+        response = browsers[index].post("/memo", json={"text": "race"}, headers={"Idempotency-Key": "race"})
+        assert response.status_code == 200, response.text
+        return int(body(response)["id"])
 
-    threads = [threading.Thread(target=create, args=(one,)) for one in browsers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=20)
-    assert len(answers) == 4
-    assert len(set(answers)) == 1
-    assert answers[0][0] == 200
+    assert len(set(at_once(len(browsers), create))) == 1
     assert browsers[0].texts() == ["race"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from memo.tokens import MOST
 from memo_testing.browser import JSON, Browser, assert_problem, body
+from memo_testing.threads import at_once
 
 
 @pytest.fixture
@@ -106,19 +106,11 @@ def test_a_user_has_a_bounded_number_of_tokens(new_browser: Callable[[], Browser
         one.log_in()
     for number in range(MOST - 2):
         assert browsers[0].post("/tokens", json={"name": str(number)}).status_code == 201
-    barrier = threading.Barrier(len(browsers))
-    statuses: list[int] = []
 
-    def create(one: Browser) -> None:
-        barrier.wait(timeout=10)
-        statuses.append(one.post("/tokens", json={"name": "race"}, headers=JSON).status_code)
+    def create(index: int) -> int:
+        return browsers[index].post("/tokens", json={"name": "race"}, headers=JSON).status_code
 
-    threads = [threading.Thread(target=create, args=(one,)) for one in browsers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=20)
-    assert sorted(statuses) == [201, 201, 409, 409]
+    assert sorted(at_once(len(browsers), create)) == [201, 201, 409, 409]
 
 
 def test_tokens_need_a_log_in(browser: Browser) -> None:

@@ -58,7 +58,7 @@ def test_nothing_secret_is_logged(
     browser.post("/memo", json={"text": "아무도 모르는 비밀"})
     browser.get("/")
     browser.client.get(callback)
-    requests.put(f"{naver.url}/_standin/faults", json={"token": "down"}, timeout=5).raise_for_status()
+    requests.put(f"{naver.url}/_standin/faults", json={"token": "down"}, timeout=30).raise_for_status()
     browser.log_in("seoyeon")
     browser.client.get("/memo/" + "아무도 모르는 비밀")
     text = orjson.dumps(log()).decode()

@@ -115,7 +115,7 @@ def test_log_ins_count_by_outcome(browser: Browser, naver: NaverStandIn, scrape:
     browser.log_in()
     browser.log_in("refuse")
     browser.get("/auth?state=x&code=y")
-    requests.put(f"{naver.url}/_standin/faults", json={"profile": {"mode": "down"}}, timeout=5).raise_for_status()
+    requests.put(f"{naver.url}/_standin/faults", json={"profile": {"mode": "down"}}, timeout=30).raise_for_status()
     browser.log_in()
     counted = {outcome: scrape.more("memo_logins_total", outcome=outcome) for outcome in metrics.LOGIN_OUTCOMES}
     assert counted == {"success": 1, "refused": 1, "state": 1, "unavailable": 1, "rejected": 0}

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import threading
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import orjson
 import pymysql
 import pytest
 from flask import Flask
-from memo.breaker import PAUSE_SECONDS, Breaker, DependencyDown
+from memo import logs
+from memo.breaker import Breaker, DependencyDown
 from memo.config import Settings
 from memo_testing.browser import JSON, Browser, assert_problem, body
 from memo_testing.forwarder import Forwarder
 from memo_testing.servers import Servers
+from memo_testing.threads import at_once
 from redis import Redis
 
 from localcloud.naver import NaverStandIn
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+SECONDS = 9
+"""More than the time-outs of `stack` add up to, and less than PyMySQL's own for connecting, 10 s."""
+
+SERVER_ENDED = {1205, 3024}
+"""Waited too long for a lock, and took too long in all: MySQL's words. A connection we gave up is 2013, PyMySQL's."""
+
+Lines = Callable[[], list[dict[str, object]]]
 
 
 @dataclass
@@ -30,6 +41,12 @@ class Stack:
     browser: Browser
     mysql: Forwarder
     redis: Forwarder
+
+    def another(self) -> Browser:
+        """A browser with the same log-in."""
+        other = Browser(self.browser.client.application, "")
+        other.set_session_key(self.browser.session_key or "")
+        return other
 
     def way(self, name: str) -> Forwarder:
         return self.mysql if name == "mysql" else self.redis
@@ -42,20 +59,32 @@ def stack(settings: Settings, make_app: Callable[..., Flask], naver: NaverStandI
     app = make_app(
         database_host="127.0.0.1",
         database_port=mysql.port,
-        database_read_timeout=1,
-        database_connect_timeout=1,
+        # Short, because tests wait for them, but longer than a server that is well takes on a machine that is busy.
+        database_read_timeout=4,
+        database_connect_timeout=2,
         redis_host="127.0.0.1",
         redis_port=redis.port,
-        redis_timeout=0.5,
+        redis_timeout=1,
     )
     yield Stack(Browser(app, naver.url), mysql, redis)
     mysql.cut()
     redis.cut()
 
 
+@pytest.fixture
+def failures(stack: Stack) -> Iterator[Lines]:
+    """The lines about requests that a dependency failed, so far."""
+    stream = io.StringIO()
+    logs.configure("INFO", stream)
+    yield lambda: [
+        line for line in map(orjson.loads, stream.getvalue().splitlines()) if line["logger"] == "memo.errors"
+    ]
+    logs.configure("INFO")
+
+
 def soon(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true within a few of the breaker's pauses."""
-    deadline = time.monotonic() + 3 * PAUSE_SECONDS
+    """Whether it comes true, in many times what a quiet machine takes."""
+    deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -74,7 +103,7 @@ def test_outage_is_a_503_and_passes(stack: Stack, down: str, how: str) -> None:
 
     started = time.monotonic()
     page = browser.get("/", headers=HTML)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SECONDS
     assert page.status_code == 503
     assert page.mimetype == "text/html"
     assert int(page.headers["Retry-After"]) > 0
@@ -111,11 +140,7 @@ def test_connections_that_outlived_a_restart_go_unnoticed(stack: Stack, down: st
     """A host that restarted behind a packet filter does not even refuse what comes over old connections."""
     stack.browser.log_in()
     # As many at once as there are threads, so that the pool holds several connections.
-    threads = [threading.Thread(target=stack.browser.texts) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert at_once(4, lambda _: stack.another().texts()) == [[]] * 4
     stack.way(down).strand()
     for _ in range(6):
         assert stack.browser.get("/memo", headers=JSON).status_code == 200
@@ -147,7 +172,7 @@ def test_a_server_that_only_reads_is_said_and_left(stack: Stack, servers: Server
     assert browser.texts() == ["taken"]
 
 
-def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, settings: Settings) -> None:
+def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, settings: Settings, failures: Lines) -> None:
     """The server ends the wait, so nobody else is told that it is down."""
     stack.browser.log_in()
     holder = pymysql.connect(
@@ -155,9 +180,9 @@ def test_a_lock_is_waited_for_only_so_long(stack: Stack, servers: Servers, setti
     )
     with holder, holder.cursor() as cursor:
         cursor.execute(f"LOCK TABLES {settings.database_name}.memos WRITE")
-        started = time.monotonic()
         assert_problem(stack.browser.get("/memo", headers=JSON), 503)
-        assert time.monotonic() - started < 3
+        (line,) = failures()
+        assert line["number"] in SERVER_ENDED
         # Nothing of it is locked: the page of somebody without a session, and the user's name.
         assert stack.browser.get("/account", headers=HTML).status_code == 200
     assert stack.browser.texts() == []
@@ -250,29 +275,15 @@ def test_tables_missing_is_not_ready(make_app: Callable[..., Flask], owner_setti
 
 
 @pytest.mark.parametrize("down", ["mysql", "redis"])
-def test_a_vanished_host_does_not_hold_the_workers(stack: Stack, down: str) -> None:
-    """Twenty people at once: one waits for the time-out, the others are told at once."""
+def test_a_vanished_host_does_not_hold_the_workers(stack: Stack, down: str, failures: Lines) -> None:
+    """The first one waits for the time-out; of twenty people at once who come after it, nobody asks the host again."""
     stack.browser.log_in()
-    key = stack.browser.session_key
-    assert key
     stack.way(down).freeze()
     stack.browser.get("/", headers=HTML)  # notices it
-    seconds: list[float] = []
-
-    def ask() -> None:
-        other = Browser(stack.browser.client.application, "")
-        other.set_session_key(key)
-        started = time.monotonic()
-        assert other.get("/memo", headers=JSON).status_code == 503
-        seconds.append(time.monotonic() - started)
-
-    threads = [threading.Thread(target=ask) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(seconds) == 20
-    assert sorted(seconds)[-2] < 0.5
+    assert at_once(20, lambda _: stack.another().get("/memo", headers=JSON).status_code) == [503] * 20
+    noticed, *told = [line["error"] for line in failures()]
+    assert noticed != DependencyDown.__name__
+    assert told == [DependencyDown.__name__] * 20
 
 
 class Dependency:

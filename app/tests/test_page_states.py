@@ -52,7 +52,10 @@ def test_every_state(
     other: Literal["light", "dark"],
 ) -> None:
     redis = Forwarder(settings.redis_host, settings.redis_port)
-    app = make_app(redis_host="127.0.0.1", redis_port=redis.port, redis_timeout=0.5)
+    # The tour's log-in must outlive it: every state is looked at for a while.
+    app = make_app(
+        redis_host="127.0.0.1", redis_port=redis.port, session_idle_seconds=3600, session_absolute_seconds=3600
+    )
     url = serve(app)
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     axe, problems, names = Axe(), list[str](), list[str]()

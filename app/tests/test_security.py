@@ -237,7 +237,7 @@ def test_cookies_for_this_host_only(make_app: Callable[..., Flask], naver: Naver
     browser.client.set_cookie("__Host-userId", "A" * 43, path="/")
     set_ = browser.get("/").headers.getlist("Set-Cookie")
     begun = browser.get("/login")
-    answer = requests.post(begun.location, data={"person": "minjun"}, allow_redirects=False, timeout=5)
+    answer = requests.post(begun.location, data={"person": "minjun"}, allow_redirects=False, timeout=30)
     parts = urlsplit(answer.headers["Location"])
     set_ += begun.headers.getlist("Set-Cookie")
     set_ += browser.client.get(f"{parts.path}?{parts.query}").headers.getlist("Set-Cookie")

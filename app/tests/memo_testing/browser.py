@@ -54,7 +54,7 @@ class Browser:
         """Begin a log-in and choose a person; the callback's path and query."""
         response = self.get("/login")
         assert response.status_code == 302
-        answer = requests.post(response.location, data={"person": person}, allow_redirects=False, timeout=5)
+        answer = requests.post(response.location, data={"person": person}, allow_redirects=False, timeout=30)
         assert answer.status_code == 302, answer.text
         parts = urlsplit(answer.headers["Location"])
         return f"{parts.path}?{parts.query}"

@@ -6,6 +6,10 @@ import socket
 import threading
 from contextlib import suppress
 
+_reserved: list[socket.socket] = []
+"""Kept to the end: an application that outlives its test goes on asking whether its server is back, at this port. Given
+to another test's server it would ask that one (a Redis client was seen to read MySQL's greeting)."""
+
 
 class Forwarder:
     """Forwards a loopback port to a server.
@@ -17,32 +21,38 @@ class Forwarder:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
+        self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._frozen = threading.Event()
-        self.port = 0
+        self._reserved = _bound(0)
+        self.port: int = self._reserved.getsockname()[1]
         self.mend()
 
     def mend(self) -> None:
         """Forward (again)."""
-        self._frozen.clear()
-        if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port))
-            self.port = self._listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        with self._lock:
+            self._frozen.clear()
+            if self._listener is None:
+                self._listener = self._reserved
+                self._listener.listen()
+                threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:
         """Close every connection and refuse new ones, as a server that stopped."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
-            listener.close()
-        for pair in self._pairs:
+        with self._lock:
+            listener, self._listener = self._listener, None
+            pairs, self._pairs = self._pairs, []
+            if listener is not None:
+                with suppress(OSError):
+                    listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
+                listener.close()
+                # Nobody listens, but the port stays ours: another program may not take it meanwhile.
+                self._reserved = _bound(self.port)
+        for pair in pairs:
             for end in pair:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-        self._pairs.clear()
 
     def freeze(self) -> None:
         """Keep connections but pass nothing on, as a host that vanished."""
@@ -59,8 +69,17 @@ class Forwarder:
                 near, _ = listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
-            self._pairs.append((near, far))
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                if self._listener is not listener:  # cut since it was accepted
+                    near.close()
+                    far.close()
+                    return
+                self._pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink, self._frozen), daemon=True).start()
 
@@ -75,3 +94,12 @@ class Forwarder:
                 end.shutdown(socket.SHUT_RDWR)
             with suppress(OSError):
                 end.close()
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket with a port of loopback, 0 for any; who connects to it is refused until it listens."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", port))
+    _reserved.append(reserved)
+    return reserved

@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from localcloud.engine import podman, prepare
 from localcloud.naver import LOCAL_CLIENT
 
 START_SECONDS = 120
+_PORTS_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def started_servers() -> Iterator[Servers]:
     tag = secrets.token_hex(4)
     names = {"mysql": f"memo-test-mysql-{tag}", "redis": f"memo-test-redis-{tag}"}
     password = secrets.token_urlsafe(16)
-    servers = Servers("127.0.0.1", _free_port(), "root", password, "127.0.0.1", _free_port(), password)
+    mysql_port, redis_port = _free_ports(2)
+    servers = Servers("127.0.0.1", mysql_port, "root", password, "127.0.0.1", redis_port, password)
     try:
         for image, archive in (("mysql:9.7", mysql_archive), ("redis:8", redis_archive)):
             _load(f"docker.io/library/{image}", archive)
@@ -125,6 +127,8 @@ def started_servers() -> Iterator[Servers]:
             *("-e", f"MYSQL_ROOT_PASSWORD={password}", "-e", "MYSQL_ROOT_HOST=127.0.0.1"),
             *("docker.io/library/mysql:9.7", "mysqld", "--bind-address=127.0.0.1", f"--port={servers.mysql_port}"),
             *("--mysqlx=OFF", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF", "--skip-log-bin"),
+            # Nothing of it outlives the tests, so no commit waits for a disk, which others may keep busy for seconds.
+            "--innodb-flush-log-at-trx-commit=0",
         )
         podman(
             *(*common, names["redis"], "docker.io/library/redis:8"),
@@ -151,10 +155,22 @@ def _load(reference: str, archive: Path) -> None:
         podman("load", "--input", unpacked.name)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(number: int) -> list[int]:
+    """Ports of loopback that nobody has.
+
+    The servers take them seconds later. Whatever runs beside the tests is given ports of the system's range meanwhile,
+    for what it listens on and for each connection that it makes, so they are looked for below it.
+    """
+    above = int(_PORTS_GIVEN.read_text(encoding="ascii").split()[0])
+    found: list[int] = []
+    with ExitStack() as probes:
+        while len(found) < number:
+            probe = probes.enter_context(socket.socket())
+            with suppress(OSError):
+                port = above - 1 - secrets.randbelow(above // 3)
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def _wait(servers: Servers) -> None:

@@ -146,7 +146,8 @@ class Tour:
             expect(page.locator("#message")).to_be_visible()
             yield f"account-{name}"
         page.fill("#confirm", "no")
-        page.press("#confirm", "Enter")
+        with page.expect_navigation():  # a message, about the import, is there already
+            page.press("#confirm", "Enter")
         expect(page.locator("#message")).to_be_visible()
         yield "account-not-deleted"
 
@@ -196,6 +197,7 @@ def _log_in(page: Page, url: str) -> None:
     page.click("#login")
     page.get_by_text("김민준").click()
     expect(page.locator("#greeting")).to_be_visible()
+    page.wait_for_load_state()  # the script listens from then on
 
 
 def _export(text: str) -> bytes:
