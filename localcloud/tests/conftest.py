@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from localcloud.tests.api_cloud import ApiCloud
+from localcloud.tests.ports import bound
 
 
 @pytest.fixture(scope="session")
 def api_port() -> Iterator[int]:
-    """A port, the same for all tests of the API.
-
-    It stays taken between them: a socket that is bound and does not listen keeps the kernel from giving the port to
-    another program's connection, and lets a server listen there that also sets SO_REUSEADDR (socket(7)).
-    """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    """A port, the same for all tests of the API, which stays taken between them."""
+    with bound() as holder:
         yield int(holder.getsockname()[1])
 
 

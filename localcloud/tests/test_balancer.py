@@ -28,6 +28,7 @@ from localcloud.model import (
     HealthState,
 )
 from localcloud.settings import CloudSettings
+from localcloud.tests.ports import bound
 
 pytestmark = pytest.mark.machine
 
@@ -103,10 +104,7 @@ class World:
         self.settings = settings
         self.bridge = Bridge()
         self.balancer = Balancer(settings, self.bridge)
-        # Bound and not listening: the kernel gives the port to nobody else, and HAProxy may listen there (socket(7)).
-        self._holder = socket.socket()
-        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._holder.bind((HOST, 0))
+        self._holder = bound(HOST)
         self.port: int = self._holder.getsockname()[1]
         # A target here that answers late is no worse for it: the machine may be busy.
         check = HealthCheck(path="/alive", interval=1, timeout=LONGEST_WAIT, healthy_threshold=2)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
+
+from localcloud.tests.commands import output_of
 
 LIBRARY = Path(__file__).parents[2] / "bin/lib.sh"
 STAGES = """
@@ -45,17 +46,7 @@ def left(folder: Path) -> list[str]:
 def test_each_output_is_whole_and_they_overlap(tmp_path: Path) -> None:
     """`quick` ends only while `slow` is under way, and `slow` only when the output of `quick` has been shown."""
     process = start(tmp_path, "slow", "quick", "slow")
-    impatience = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
-    impatience.start()
-    output = ""
-    assert process.stdout is not None
-    with process.stdout:
-        for line in process.stdout:
-            output += line
-            if line == "quick is done\n":
-                (tmp_path / "go").touch()
-    process.wait()
-    impatience.cancel()
+    output = output_of(process, lambda line: (tmp_path / "go").touch() if line == "quick is done\n" else None)
     assert process.returncode == 0, output
     assert "slow begins\nslow is done\n" in output
     assert output.index("quick is done") < output.index("slow begins")

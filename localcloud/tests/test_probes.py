@@ -13,6 +13,7 @@ import pytest
 
 from localcloud.model import DesiredTarget, DesiredTargetGroup, HealthCheck, HealthState, TargetHealth
 from localcloud.probes import ProbedGroup, ProbeResult, Probes, http_probe, matches
+from localcloud.tests.ports import bound
 
 ARN = "arn:aws:elasticloadbalancing:ap-northeast-2:123456789012:targetgroup/web/1"
 BAD = TargetHealth(HealthState.UNHEALTHY, "Target.Timeout", "Request timed out")
@@ -89,9 +90,7 @@ def test_a_probe_fails_in_awss_words(answer: bytes | None, reason: str, descript
 
 
 def test_a_refused_connection_is_a_failed_health_check() -> None:
-    # Bound, so that nobody else gets the port, and not listening.
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+    with bound() as closed:
         failure = http_probe("127.0.0.1", closed.getsockname()[1], HealthCheck(timeout=60), "127.0.0.1").failure
     assert failure is not None
     assert failure.reason == "Target.FailedHealthChecks"

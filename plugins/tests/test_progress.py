@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.tests.commands import output_of
 from plugins.action.instance_refresh import following
 from plugins.callback.still_at_work import EVERY, Waits
 
@@ -90,19 +91,10 @@ def test_a_silent_task_is_named_while_it_is_under_way(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
-    # For what never happens: the task ends, and with it the playbook, without having been named.
-    impatience = threading.Timer(120, seen.touch)
-    impatience.start()
-    output = ""
-    assert process.stdout is not None
-    with process.stdout:
-        for line in process.stdout:
-            output += line
-            if "…" in line:
-                seen.touch()
-    impatience.cancel()
-    assert process.wait() == 0, output
+    output = output_of(process, lambda line: seen.touch() if "…" in line else None)
+    assert process.returncode == 0, output
     before, _, after = output.partition("changed: [localhost]")
     (told,) = re.findall(r"^    … (\d+) s: Boot slowly \(localhost\)$", before, re.MULTILINE)
     assert int(told) >= EVERY

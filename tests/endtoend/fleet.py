@@ -115,13 +115,6 @@ class Fleet:
         finally:
             self.stack.autoscaling.resume_processes(AutoScalingGroupName=GROUP, ScalingProcesses=tracking)
 
-    def detection_seconds(self) -> int:
-        """After how long the load balancer knows at the latest that a target is dead, as its health check is set."""
-        (group,) = self.stack.elbv2.describe_target_groups()["TargetGroups"]
-        return group["UnhealthyThresholdCount"] * (
-            group["HealthCheckIntervalSeconds"] + group["HealthCheckTimeoutSeconds"]
-        )
-
     def pull_the_plug(self, instance_id: str) -> None:
         """Kill an instance from outside, without a word to its system or to the API."""
         podman("kill", "--signal=KILL", f"{self.stack.settings.name}-{instance_id}")

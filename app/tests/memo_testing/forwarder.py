@@ -6,6 +6,8 @@ import socket
 import threading
 from contextlib import suppress
 
+from localcloud.tests.ports import bound
+
 _reserved: list[socket.socket] = []
 """Kept to the end: an application that outlives its test goes on asking whether its server is back, at this port. Given
 to another test's server it would ask that one (a Redis client was seen to read MySQL's greeting)."""
@@ -25,7 +27,7 @@ class Forwarder:
         self._listener: socket.socket | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._frozen = threading.Event()
-        self._reserved = _bound(0)
+        self._reserved = _kept(0)
         self.port: int = self._reserved.getsockname()[1]
         self.mend()
 
@@ -48,7 +50,7 @@ class Forwarder:
                     listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
                 listener.close()
                 # Nobody listens, but the port stays ours: another program may not take it meanwhile.
-                self._reserved = _bound(self.port)
+                self._reserved = _kept(self.port)
         for pair in pairs:
             for end in pair:
                 with suppress(OSError):
@@ -96,10 +98,8 @@ class Forwarder:
                 end.close()
 
 
-def _bound(port: int) -> socket.socket:
-    """A socket with a port of loopback, 0 for any; who connects to it is refused until it listens."""
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind(("127.0.0.1", port))
+def _kept(port: int) -> socket.socket:
+    """A port of loopback that is never given back, 0 for any."""
+    reserved = bound(port=port)
     _reserved.append(reserved)
     return reserved
